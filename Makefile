@@ -1,0 +1,52 @@
+# make demo    ingests real media into an embedded home and searches it (MEDIA=folder: your own)
+# make test    lint, types, all tests
+# make check   lint and types
+# make format  formats the code
+#
+# Each sets up its own virtual environment in .venv first. Needs Python 3.11 or newer with pip, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+HOME_FOLDER ?= .mindia
+PYTEST_ARGS ?=
+
+.PHONY: demo test check format clean
+.DELETE_ON_ERROR:
+
+test: check
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(VENV)/.dev
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+demo: $(VENV)/.demo
+	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
+
+clean:
+	rm -rf $(VENV) $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Debian splits ensurepip off: without it, the pip outside installs the one inside.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	  rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --quiet --python $(VENV)/bin/python install pip; }
+	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+
+$(VENV)/.base: pyproject.toml | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(RUN) -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base
+	$(RUN) -m pip install --quiet --disable-pip-version-check --group demo
+	@touch $@

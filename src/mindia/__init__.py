@@ -1,0 +1,70 @@
+"""The media layer that Python applications import."""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from mindia._version import __version__ as __version__
+
+if _TYPE_CHECKING:
+    from mindia.app import Library as Library
+    from mindia.app import LibraryTransaction as LibraryTransaction
+    from mindia.app import Mindia as Mindia
+    from mindia.app import Transaction as Transaction
+    from mindia.app import connect as connect
+    from mindia.app import local as local
+    from mindia.config import Settings as Settings
+    from mindia.describing.metadata import MetadataDescriber as MetadataDescriber
+    from mindia.domain.media import Audio as Audio
+    from mindia.domain.media import Document as Document
+    from mindia.domain.media import Image as Image
+    from mindia.domain.media import Media as Media
+    from mindia.domain.media import MediaKind as MediaKind
+    from mindia.domain.media import MediaPage as MediaPage
+    from mindia.domain.media import ProcessingStatus as ProcessingStatus
+    from mindia.domain.media import Staged as Staged
+    from mindia.domain.media import Video as Video
+    from mindia.domain.search import SearchResult as SearchResult
+    from mindia.domain.search import SearchResults as SearchResults
+    from mindia.domain.tasks import Priority as Priority
+    from mindia.domain.tasks import Task as Task
+    from mindia.domain.tasks import TaskStatus as TaskStatus
+    from mindia.domain.tasks import WorkReport as WorkReport
+    from mindia.domain.tenants import Tenant as Tenant
+    from mindia.domain.tenants import TenantStatus as TenantStatus
+    from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder
+    from mindia.errors import MindiaError as MindiaError
+    from mindia.storage.local import LocalStorage as LocalStorage
+    from mindia.storage.memory import MemoryStorage as MemoryStorage
+    from mindia.worker.registry import TaskContext as TaskContext
+
+# Imported when first asked for: `import mindia` costs next to nothing.
+_HOMES = {
+    "mindia.app": ("Library", "LibraryTransaction", "Mindia", "Transaction", "connect", "local"),
+    "mindia.config": ("Settings",),
+    "mindia.describing.metadata": ("MetadataDescriber",),
+    "mindia.domain.media": (
+        "Audio", "Document", "Image", "Media", "MediaKind", "MediaPage", "ProcessingStatus", "Staged", "Video",
+    ),
+    "mindia.domain.search": ("SearchResult", "SearchResults"),
+    "mindia.domain.tasks": ("Priority", "Task", "TaskStatus", "WorkReport"),
+    "mindia.domain.tenants": ("Tenant", "TenantStatus"),
+    "mindia.embedding.lexical": ("LexicalEmbedder",),
+    "mindia.errors": ("MindiaError",),
+    "mindia.storage.local": ("LocalStorage",),
+    "mindia.storage.memory": ("MemoryStorage",),
+    "mindia.worker.registry": ("TaskContext",),
+}  # fmt: skip
+
+__all__ = ["__version__", *sorted(name for names in _HOMES.values() for name in names)]
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(_import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "errors"]

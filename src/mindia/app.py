@@ -1,0 +1,426 @@
+"""`local` and `connect`, and the handles that they lead to: `Mindia` and `Library`."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+import attrs
+import psycopg
+
+from mindia._handles import Handle
+from mindia.config import Settings
+from mindia.db import migrator
+from mindia.db.database import Database
+from mindia.db.migrator import Migration
+from mindia.db.server import ServerFacts
+from mindia.db.session import OpenTransaction, OwnTransaction, Unit
+from mindia.describing.base import Describer
+from mindia.describing.metadata import MetadataDescriber
+from mindia.domain.media import MediaKind
+from mindia.domain.search import SearchResults
+from mindia.domain.tasks import WorkReport
+from mindia.domain.tenants import Tenant
+from mindia.embedding.base import Embedder
+from mindia.embedding.lexical import LexicalEmbedder
+from mindia.errors import ClosedError, ConnectionLostError, InvalidError, TransactionConflictError
+from mindia.services.context import TenantContext
+from mindia.services.leases import StagingLeases
+from mindia.services.maintenance import Maintenance
+from mindia.services.media_store import MediaStore
+from mindia.services.search_index import SearchIndex
+from mindia.services.task_queue import TaskQueue
+from mindia.services.tenants import Tenants
+from mindia.storage.base import Storage
+from mindia.storage.local import LocalStorage
+from mindia.worker.handlers import register_builtin
+from mindia.worker.loop import Worker, run_until_idle
+from mindia.worker.registry import Handler, TaskRegistry
+from mindia.worker.runner import Runtime
+
+if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+
+def local(
+    home: str | os.PathLike[str],
+    *,
+    storage: Storage | None = None,
+    embedder: Embedder | None = None,
+    describer: Describer | None = None,
+    settings: Settings | None = None,
+) -> Mindia:
+    """Open a home on this machine: an embedded PostgreSQL server and a folder of objects, made where they are missing.
+
+    The tables are brought up to date. Any number of processes may use the same home at once; the server runs while one
+    of them does. Needs `pip install 'mindia[embedded]'`.
+
+    Args:
+        home: The folder.
+        storage: Instead of the folder `objects` of the home.
+        embedder: Instead of `LexicalEmbedder`.
+        describer: Instead of `MetadataDescriber`.
+        settings: Limits and times. Without a `secret_key` there, the home's own is used, made at first.
+
+    Raises:
+        MissingExtraError: The embedded server is not installed.
+        EmbeddedServerError: It cannot be started.
+        SchemaTooNewError: A newer version of Mindia was here.
+    """
+    from mindia.db.embedded import EmbeddedServer
+    from mindia.db.home import make_home, secret_key
+
+    folder = make_home(home)
+    server = EmbeddedServer(folder)
+    settings = settings or Settings()
+    if settings.secret_key is None:
+        settings = attrs.evolve(settings, secret_key=secret_key(folder))
+    app = Mindia(
+        server.start(),
+        storage=LocalStorage(folder / "objects") if storage is None else storage,
+        embedder=embedder,
+        describer=describer,
+        settings=settings,
+        on_close=server.close,
+    )
+    try:
+        app.migrate()
+    except BaseException:
+        app.close()
+        raise
+    return app
+
+
+def connect(
+    database: str | ConnectionPool[Any],
+    *,
+    storage: Storage,
+    embedder: Embedder | None = None,
+    describer: Describer | None = None,
+    secret_key: str | None = None,
+    settings: Settings | None = None,
+) -> Mindia:
+    """Use a PostgreSQL server and an object store of your own.
+
+    Nothing is opened before first use, and nothing is migrated unasked: see `Mindia.migrate` and `Mindia.check`.
+
+    Args:
+        database: A connection string, or a `psycopg_pool.ConnectionPool`, which is left open at close.
+        storage: Where the bytes are.
+        embedder: Instead of `LexicalEmbedder`.
+        describer: Instead of `MetadataDescriber`.
+        secret_key: One key of the host, at least 16 characters; the same as in `settings`.
+        settings: Limits and times.
+
+    Raises:
+        InvalidError: An argument is not what it should be.
+    """
+    if database is None:
+        raise InvalidError("database is None: name a PostgreSQL server, or use mindia.local(home) for an embedded one")
+    if not isinstance(database, str):
+        from psycopg_pool import ConnectionPool
+
+        if not isinstance(database, ConnectionPool):
+            raise InvalidError(
+                f"database must be a connection string or a psycopg_pool.ConnectionPool, not {type(database).__name__}"
+            )
+    if not isinstance(storage, Storage):
+        raise InvalidError(f"storage must be a Storage, such as LocalStorage(folder), not {type(storage).__name__}")
+    settings = settings or Settings()
+    if secret_key is not None:
+        settings = attrs.evolve(settings, secret_key=secret_key)
+    return Mindia(database, storage=storage, embedder=embedder, describer=describer, settings=settings)
+
+
+class Mindia(Handle):
+    """An application's media layer. Made by `local` or `connect`; thread-safe; a context manager.
+
+    Attributes:
+        settings: Limits and times.
+        storage: Where the bytes are.
+        tenants: Makes and changes tenants.
+        tasks: Tasks without a tenant.
+        maintenance: Removes bytes that nothing points at.
+    """
+
+    def __init__(
+        self,
+        database: str | ConnectionPool[Any],
+        *,
+        storage: Storage,
+        embedder: Embedder | None,
+        describer: Describer | None,
+        settings: Settings,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.storage = storage
+        self._database = Database(database, settings=settings)
+        self._embedder = LexicalEmbedder() if embedder is None else embedder
+        self._describer = MetadataDescriber() if describer is None else describer
+        self._leases = StagingLeases(self._database, settings)
+        self._registry = TaskRegistry()
+        self._buckets: dict[UUID, str] = {}
+        register_builtin(self._registry)
+        unit = OwnTransaction(self._database, None)
+        self.tenants = Tenants(unit, storage)
+        self.tasks = TaskQueue(unit, None, self._registry)
+        self.maintenance = Maintenance(self._database, storage, settings)
+        # Also at exit, and when the application is forgotten without being closed.
+        self._finalizer = weakref.finalize(self, _close, self._database, on_close)
+
+    def __repr__(self) -> str:
+        return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
+
+    def library(self, tenant: Tenant | UUID) -> Library:
+        """Return all that belongs to a tenant, and nothing else.
+
+        Args:
+            tenant: The tenant or its id. That there is one, and that it is active, is checked by every call.
+        """
+        tenant_id = _tenant_id(tenant)
+        if isinstance(tenant, Tenant):
+            self._buckets.setdefault(tenant_id, tenant.s3_bucket)
+        return Library(self, self._context(tenant_id, OwnTransaction(self._database, tenant_id), self.tenants))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Begin a transaction over any number of tenants; it is committed at the end, and rolled back by an exception.
+
+        Every call within is a savepoint: an error that is caught leaves the transaction usable.
+        """
+        with self._database.unit_of_work() as unit:
+            yield Transaction(self, unit)
+
+    def run(self, function: Callable[[Transaction], T], *, attempts: int = 3) -> T:
+        """Run a function in a transaction, again from its beginning where the transaction collides or is cut off.
+
+        Args:
+            function: Is called with the transaction; must bear being called again.
+            attempts: How often it is tried, at most.
+
+        Raises:
+            TransactionConflictError: The last try collided, too.
+            ConnectionLostError: The last try was cut off, too.
+        """
+        passing = (
+            TransactionConflictError, ConnectionLostError,
+            psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected,
+        )  # fmt: skip
+        for left in reversed(range(max(1, attempts))):
+            try:
+                with self.transaction() as transaction:
+                    return function(transaction)
+            except passing:
+                if not left:
+                    raise
+                self._database.drop_lost_connections()
+        raise AssertionError("unreachable")
+
+    def register_task(self, kind: str, payload: type[P], handler: Handler[P]) -> None:
+        """Add a type of task.
+
+        Args:
+            kind: Its name: small letters, digits, dots, underscores.
+            payload: An attrs class; a task of this type is enqueued by a value of it.
+            handler: Is called with a `TaskContext` and the payload, in a thread of a worker. May raise `DiscardTask`.
+
+        Raises:
+            InvalidError: The name or the class is taken, or the class is not attrs'.
+        """
+        self._registry.register(kind, payload, handler)
+
+    def run_until_idle(self) -> WorkReport:
+        """Work off what is due, then return: for tests, notebooks and scripts."""
+        return run_until_idle(self._runtime())
+
+    def worker(self, *, concurrency: int = 4, shutdown_timeout_s: float = 30.0) -> Worker:
+        """Return a worker; its `run` works until it is told to stop.
+
+        Args:
+            concurrency: How many tasks run at once, each in a thread.
+            shutdown_timeout_s: How long running tasks are waited for when it stops.
+        """
+        return Worker(self._runtime(), concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s)
+
+    def check(self) -> ServerFacts:
+        """Connect, and return what the server says about itself.
+
+        Raises:
+            DatabaseUnavailableError: It cannot be reached.
+            DatabaseTooOldError: PostgreSQL or pgvector is too old.
+            SchemaError: The tables do not fit this version of Mindia.
+        """
+        return self._database.facts()
+
+    def migrate(self) -> list[Migration]:
+        """Bring the tables up to date and return the migrations that were applied. Wants a direct connection.
+
+        Raises:
+            SchemaTooNewError: A newer version of Mindia was here.
+            MigrationDriftError: An applied migration differs from the one in this version.
+        """
+        return self._database.migrate()
+
+    def pending_migrations(self) -> list[Migration]:
+        """Return the migrations that `migrate` would apply."""
+        return self._database.pending_migrations()
+
+    def migration_script(self) -> str:
+        """Return what `migrate` would run, as a script that a DBA can read and run."""
+        return migrator.script(self.pending_migrations())
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._finalizer.alive
+
+    def close(self) -> None:
+        """Close the connections, and stop the embedded server where nobody else uses it. Twice does nothing more."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        if self.closed:
+            raise ClosedError("this application is closed: make another one with mindia.connect() or mindia.local()")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _runtime(self) -> Runtime:
+        self._database.check_open()
+        return Runtime(
+            database=self._database,
+            registry=self._registry,
+            settings=self.settings,
+            maintenance=self.maintenance,
+            library_of=self.library,
+        )
+
+    def _context(self, tenant_id: UUID, unit: Unit, tenants: Tenants) -> TenantContext:
+        def bucket() -> str:
+            if tenant_id not in self._buckets:
+                self._buckets[tenant_id] = tenants.get(tenant_id).s3_bucket
+            return self._buckets[tenant_id]
+
+        return TenantContext(
+            tenant_id=tenant_id,
+            bucket=bucket,
+            unit=unit,
+            leases=self._leases,
+            storage=self.storage,
+            embedder=self._embedder,
+            describer=self._describer,
+            registry=self._registry,
+            settings=self.settings,
+        )
+
+
+class Library(Handle):
+    """All that belongs to one tenant. Thread-safe.
+
+    Attributes:
+        tenant_id: The tenant.
+        media: Its media.
+        index: Finds them.
+        tasks: Work in the background.
+    """
+
+    def __init__(self, app: Mindia, context: TenantContext) -> None:
+        self._app = app
+        self._context = context
+        self.tenant_id = context.tenant_id
+        self.media = MediaStore(context)
+        self.index = SearchIndex(context)
+        self.tasks = TaskQueue(context.unit, context.tenant_id, context.registry)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of tenant {self.tenant_id}>"
+
+    def search(self, query: str, *, kind: MediaKind | str | None = None, limit: int = 20) -> SearchResults:
+        """Find items by word and by vector: short for `library.index.search`."""
+        return self.index.search(query, kind=kind, limit=limit)
+
+    @contextmanager
+    def transaction(self, *, connection: psycopg.Connection[Any] | None = None) -> Iterator[LibraryTransaction]:
+        """Begin a transaction; it is committed at the end, and rolled back by an exception.
+
+        Every call within is a savepoint: an error that is caught leaves the transaction usable.
+
+        Args:
+            connection: Join the transaction that the host has begun on its own psycopg connection; the host commits it
+                or rolls it back. A connection that commits each statement by itself is refused.
+
+        Raises:
+            TransactionError: The connection cannot be joined.
+        """
+        database = self._app._database
+        with database.unit_of_work() if connection is None else database.join(connection) as unit:
+            yield Transaction(self._app, unit).library(self.tenant_id)
+
+
+class LibraryTransaction(Library):
+    """A library, bound to one transaction and so to one thread.
+
+    Attributes:
+        connection: The connection of the transaction, for the host's own statements.
+    """
+
+    def __init__(self, app: Mindia, context: TenantContext, unit: OpenTransaction) -> None:
+        super().__init__(app, context)
+        self._unit = unit
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection of the transaction, for the host's own statements."""
+        return self._unit.connection
+
+
+class Transaction(Handle):
+    """A transaction over any number of tenants, bound to one thread.
+
+    Attributes:
+        tenants: Makes and changes tenants.
+        tasks: Tasks without a tenant.
+    """
+
+    def __init__(self, app: Mindia, unit: OpenTransaction) -> None:
+        self._app = app
+        self._unit = unit
+        self.tenants = Tenants(unit, app.storage)
+        self.tasks = TaskQueue(unit, None, app._registry)
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection of the transaction, for the host's own statements."""
+        return self._unit.connection
+
+    def library(self, tenant: Tenant | UUID) -> LibraryTransaction:
+        """Return all that belongs to a tenant, within this transaction."""
+        unit = self._unit.for_tenant(_tenant_id(tenant))
+        context = self._app._context(_tenant_id(tenant), unit, self.tenants)
+        return LibraryTransaction(self._app, context, unit)
+
+
+def _tenant_id(tenant: Tenant | UUID) -> UUID:
+    if isinstance(tenant, Tenant):
+        return tenant.id
+    if not isinstance(tenant, UUID):
+        raise InvalidError(f"tenant must be a Tenant or its UUID, not {type(tenant).__name__}")
+    return tenant
+
+
+def _close(database: Database, on_close: Callable[[], None] | None) -> None:
+    database.close()
+    if on_close is not None:
+        on_close()

@@ -1,0 +1,126 @@
+"""Settings: frozen, with defaults that fit a small service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mindia.errors import InvalidError
+
+_MB = 1_000_000
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value > 0:
+        raise InvalidError(f"{attribute.name} must be greater than 0, not {value!r}")
+
+
+def _positive_time(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None:
+    if value <= timedelta():
+        raise InvalidError(f"{attribute.name} must be longer than nothing, not {value!r}")
+
+
+def _masked(value: str | None) -> str:
+    return "None" if value is None else "'***'"
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What can be tuned. `Settings()` is a good start; `Settings.from_env()` reads the environment.
+
+    Attributes:
+        secret_key: One key of the host, from which the keys for signed URLs and for secrets at rest are derived; at
+            least 16 characters. Never shown.
+        pool_size: Connections that are open at once, at most.
+        pool_timeout_s: How long a call waits for a connection.
+        prepare_threshold: After how many uses a statement is prepared; None, behind a proxy that pools transactions,
+            prepares none.
+        max_image_bytes: Size limit of an image.
+        max_video_bytes: Size limit of a video.
+        max_audio_bytes: Size limit of an audio file.
+        max_document_bytes: Size limit of a document.
+        max_image_pixels: Limit of an image's width times its height.
+        max_text_chars: How much text of a document is kept for search.
+        spool_folder: Where incoming bytes wait to be looked at; None is the system's temporary folder.
+        spool_memory_bytes: Incoming bytes up to this size wait in memory.
+        staging_grace: How long bytes may lie in the store without a row that points at them.
+        language: Of the words that are searched: a PostgreSQL text search configuration.
+        retry_base: Wait before the first retry of a task; each further one waits twice as long.
+        retry_cap: The longest wait before a retry.
+        heartbeat: How often a worker says that it lives.
+        worker_timeout: A worker that was not heard of for so long is taken for dead.
+        poll: How often an idle worker looks for work.
+        maintenance: How often a worker removes the bytes of what was deleted or never added.
+    """
+
+    secret_key: str | None = attrs.field(default=None, repr=_masked)
+    pool_size: int = attrs.field(default=10, validator=_positive)
+    pool_timeout_s: float = attrs.field(default=30.0, validator=_positive)
+    prepare_threshold: int | None = 5
+    max_image_bytes: int = attrs.field(default=10 * _MB, validator=_positive)
+    max_video_bytes: int = attrs.field(default=500 * _MB, validator=_positive)
+    max_audio_bytes: int = attrs.field(default=100 * _MB, validator=_positive)
+    max_document_bytes: int = attrs.field(default=50 * _MB, validator=_positive)
+    max_image_pixels: int = attrs.field(default=100 * _MB, validator=_positive)
+    max_text_chars: int = attrs.field(default=500_000, validator=_positive)
+    spool_folder: Path | None = None
+    spool_memory_bytes: int = attrs.field(default=1 * _MB, validator=_positive)
+    staging_grace: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
+    language: str = "english"
+    retry_base: timedelta = attrs.field(default=timedelta(seconds=5), validator=_positive_time)
+    retry_cap: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
+    heartbeat: timedelta = attrs.field(default=timedelta(seconds=3), validator=_positive_time)
+    worker_timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive_time)
+    poll: timedelta = attrs.field(default=timedelta(seconds=1), validator=_positive_time)
+    maintenance: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive_time)
+
+    def __attrs_post_init__(self) -> None:
+        if self.secret_key is not None and len(self.secret_key) < 16:
+            raise InvalidError("secret_key must have at least 16 characters: make one with secrets.token_urlsafe(32)")
+        if self.worker_timeout <= 2 * self.heartbeat:
+            raise InvalidError(
+                f"worker_timeout ({self.worker_timeout}) must be more than twice heartbeat ({self.heartbeat}), "
+                "or live workers are taken for dead"
+            )
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read `MINDIA_POOL_SIZE` and the like; what is not set keeps its default. Durations are in seconds.
+
+        Args:
+            environment: Instead of `os.environ`.
+
+        Raises:
+            InvalidError: A value cannot be read.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, object] = {}
+        for field in attrs.fields(cls):
+            name = f"MINDIA_{field.name.upper()}"
+            if name not in environment:
+                continue
+            try:
+                values[field.name] = _parse(environment[name], str(field.type))
+            except ValueError as error:
+                shown = "***" if field.name == "secret_key" else repr(environment[name])
+                raise InvalidError(f"{name} is {shown}, which is not of the type {field.type}") from error
+        return cls(**values)  # type: ignore[arg-type]  # the types were chosen by field
+
+
+def _parse(text: str, kind: str) -> object:
+    if "None" in kind and text.lower() in ("", "none"):
+        return None
+    if "timedelta" in kind:
+        return timedelta(seconds=float(text))
+    if "Path" in kind:
+        return Path(text)
+    if "float" in kind:
+        return float(text)
+    if "int" in kind:
+        return int(text)
+    return text

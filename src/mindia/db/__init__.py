@@ -1,0 +1,1 @@
+"""PostgreSQL: connections and units of work, migrations, the embedded server."""

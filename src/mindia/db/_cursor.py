@@ -1,0 +1,53 @@
+"""Our own cursor, which works the same on every connection, also on one that the host has configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from psycopg import Connection, Cursor, adapters
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Loader
+from psycopg.pq import Format
+from psycopg.rows import args_row
+from psycopg.types.string import StrDumper
+
+T = TypeVar("T")
+
+# The binary form counts microseconds from here: PostgreSQL's src/include/datatype/timestamp.h, POSTGRES_EPOCH_JDATE.
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class _UtcLoader(Loader):
+    """Load a timestamptz in UTC, whatever time zone the connection is set to."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> datetime:
+        return _POSTGRES_EPOCH + timedelta(microseconds=int.from_bytes(data, "big", signed=True))
+
+
+_ADAPTERS = AdaptersMap(adapters)
+_ADAPTERS.register_loader("timestamptz", _UtcLoader)
+_ADAPTERS.register_dumper(str, StrDumper)  # as text, where the default leaves the type to guess
+
+
+class OwnCursor(Cursor[T]):
+    """A cursor that takes neither the row factory nor the adapters of its connection.
+
+    Hosts change both: Django, for one, loads jsonb as text. Results come in binary, so that `DateStyle`, `bytea_output`
+    and the like of the session do not matter.
+    """
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        """The types as Mindia reads and writes them."""
+        return _ADAPTERS
+
+
+def own_cursor(connection: Connection[Any], row: Callable[..., T]) -> OwnCursor[T]:
+    """Return a cursor whose rows are `row(column, column, …)`."""
+    cursor = OwnCursor(connection, row_factory=args_row(row))
+    cursor.format = Format.BINARY
+    return cursor

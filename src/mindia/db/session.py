@@ -1,0 +1,180 @@
+"""A session runs statements in one transaction; a unit of work decides which transaction that is."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, LiteralString, Protocol, TypeVar
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.pq import TransactionStatus
+
+from mindia.db._cursor import own_cursor
+from mindia.db._translate import translated
+from mindia.errors import (
+    ClosedError,
+    ConnectionLostError,
+    TransactionConflictError,
+    TransactionError,
+)
+
+if TYPE_CHECKING:
+    from mindia.db.database import Database
+    from mindia.db.server import ServerFacts
+
+T = TypeVar("T")
+Parameters = Mapping[str, object] | Sequence[object]
+
+_SET_TENANT = "select mindia.set_tenant(%s)"
+_CLEAR_TENANT = "select set_config('mindia.tenant_id', '', true)"
+
+
+class Session:
+    """Statements on one connection, inside a transaction that somebody else begins and ends.
+
+    Attributes:
+        connection: The connection.
+        repeated: Whether the same work may have been committed before, by a try whose end was not seen.
+    """
+
+    def __init__(self, connection: Connection[Any], facts: ServerFacts) -> None:
+        self.connection = connection
+        self.repeated = False
+        self._vector_schema = facts.vector_schema or "public"
+
+    def all(self, query: LiteralString, parameters: Parameters = (), *, row: Callable[..., T]) -> list[T]:
+        """Return all rows, each as `row(*columns)`. `{vector}` in a query stands for the schema of pgvector."""
+        with own_cursor(self.connection, row) as cursor:
+            cursor.execute(self._compose(query), parameters)
+            return cursor.fetchall()
+
+    def one(self, query: LiteralString, parameters: Parameters = (), *, row: Callable[..., T]) -> T | None:
+        """Return the first row as `row(*columns)`, or None."""
+        with own_cursor(self.connection, row) as cursor:
+            cursor.execute(self._compose(query), parameters)
+            return cursor.fetchone()
+
+    def execute(self, query: LiteralString, parameters: Parameters = ()) -> int:
+        """Return the number of rows that the statement touched."""
+        with own_cursor(self.connection, tuple) as cursor:
+            cursor.execute(self._compose(query), parameters)
+            return cursor.rowcount
+
+    def _compose(self, query: LiteralString) -> bytes:
+        return query.replace("{vector}", self._vector_schema).encode()
+
+
+class Unit(Protocol):
+    """Where a call does its work: in a transaction of its own, or inside one that is open."""
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work` so that all of it happens or nothing."""
+
+
+class OwnTransaction:
+    """Every call is a transaction of its own, on a connection of the pool.
+
+    A call is run once more after a lost connection or a serialization failure. `work` bears that by ids that were made
+    before it, and by looking at `Session.repeated`.
+    """
+
+    def __init__(self, database: Database, tenant_id: UUID | None) -> None:
+        self._database = database
+        self._tenant_id = tenant_id
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work`, twice if the first time fails for a reason that passes."""
+        try:
+            return self._once(work)
+        except TransactionConflictError:
+            pass
+        except ConnectionLostError:
+            self._database.drop_lost_connections()
+        return self._once(work, repeated=True)
+
+    def _once(self, work: Callable[[Session], T], *, repeated: bool = False) -> T:
+        with self._database.transaction() as session:
+            session.repeated = repeated
+            if self._tenant_id is not None:
+                session.execute(_SET_TENANT, (self._tenant_id,))
+            return work(session)
+
+
+class _Scope:
+    """What all handles to one open transaction share."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.ended = False
+        self._thread = threading.get_ident()
+        self._process = os.getpid()
+
+    def check(self) -> None:
+        """Raise unless the transaction is open and used where it was begun."""
+        if self.ended:
+            raise ClosedError("this transaction has ended: begin another one with library.transaction()")
+        if self._process != os.getpid() or self._thread != threading.get_ident():
+            raise TransactionError("a transaction belongs to the thread that began it: begin one in each thread")
+
+
+class OpenTransaction:
+    """A transaction that is open, on our connection or on the host's; each call is a savepoint of it."""
+
+    def __init__(self, scope: _Scope, tenant_id: UUID | None = None) -> None:
+        self._scope = scope
+        self._tenant_id = tenant_id
+
+    @classmethod
+    @contextmanager
+    def over(cls, session: Session) -> Iterator[OpenTransaction]:
+        """Open a unit of work over a session whose transaction has begun; it refuses every call afterwards."""
+        scope = _Scope(session)
+        try:
+            yield cls(scope)
+        finally:
+            scope.ended = True
+
+    @property
+    def connection(self) -> Connection[Any]:
+        """The connection that the transaction is on."""
+        self._scope.check()
+        return self._scope.session.connection
+
+    def for_tenant(self, tenant_id: UUID) -> OpenTransaction:
+        """Return the same transaction, bound to a tenant."""
+        return OpenTransaction(self._scope, tenant_id)
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a savepoint, so that a caught error leaves the transaction usable."""
+        self._scope.check()
+        session = self._scope.session
+        with translated(), session.connection.transaction():
+            if self._tenant_id is None:
+                return work(session)
+            session.execute(_SET_TENANT, (self._tenant_id,))
+            result = work(session)
+            session.execute(_CLEAR_TENANT)
+            return result
+
+
+def check_joinable(connection: Connection[Any]) -> None:
+    """Raise where a call could not keep its promises in the transaction of this connection."""
+    if not isinstance(connection, Connection):
+        raise TransactionError(
+            f"connection must be a psycopg.Connection, not {type(connection).__module__}.{type(connection).__name__}: "
+            "from SQLAlchemy hand in session.connection().connection.driver_connection, "
+            "from Django django.db.connection.connection"
+        )
+    if connection.closed:
+        raise TransactionError("the connection handed in is closed")
+    status = connection.info.transaction_status
+    if status == TransactionStatus.INERROR:
+        raise TransactionError("the transaction handed in has failed already: roll it back first")
+    if status == TransactionStatus.IDLE and connection.autocommit:
+        raise TransactionError(
+            "the connection handed in commits each statement by itself: begin a transaction on it first, "
+            "with connection.transaction() or, in Django, atomic()"
+        )

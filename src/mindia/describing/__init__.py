@@ -1,0 +1,1 @@
+"""Describers: the port and what implements it."""

@@ -1,0 +1,1 @@
+"""What Mindia speaks about: frozen values and enums, without any input or output."""

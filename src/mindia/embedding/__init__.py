@@ -1,0 +1,1 @@
+"""Embedders: the port and what implements it."""

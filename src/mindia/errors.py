@@ -1,0 +1,222 @@
+"""All errors that Mindia raises, as one tree under `MindiaError`.
+
+Every error has a stable `code`, an `http_status` for hosts that serve HTTP, and `retryable`: whether the same call may
+succeed later without being changed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MindiaError(Exception):
+    """Anything that Mindia raises."""
+
+    code: ClassVar[str] = "mindia_error"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+
+class InvalidError(MindiaError, ValueError):
+    """An argument has a value that is not allowed."""
+
+    code = "invalid"
+    http_status = 400
+
+
+class NotFoundError(MindiaError, LookupError):
+    """There is no such thing, or it belongs to another tenant."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class ConflictError(MindiaError):
+    """The call contradicts what is stored."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class AlreadyExistsError(ConflictError):
+    """A value that must be unique is taken."""
+
+    code = "already_exists"
+
+
+class StagedObjectExpiredError(ConflictError):
+    """The staged object was swept, already added, or belongs to another tenant."""
+
+    code = "staged_object_expired"
+
+
+class TenantInactiveError(MindiaError):
+    """The tenant is suspended or deleted."""
+
+    code = "tenant_inactive"
+    http_status = 403
+
+
+class MediaError(InvalidError):
+    """The bytes cannot be taken in as media."""
+
+    code = "invalid_media"
+    http_status = 422
+
+
+class EmptyFileError(MediaError):
+    """The source has no bytes."""
+
+    code = "empty_file"
+
+
+class UnsupportedTypeError(MediaError):
+    """The bytes are of a type that is not allowed."""
+
+    code = "unsupported_type"
+    http_status = 415
+
+
+class TypeMismatchError(MediaError):
+    """The bytes are of another type than the filename or the declared type says."""
+
+    code = "type_mismatch"
+
+
+class TooLargeError(MediaError):
+    """The source exceeds a limit: bytes, pixels, duration or pages."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class CorruptMediaError(MediaError):
+    """The parser of the format refuses the bytes."""
+
+    code = "corrupt_media"
+
+
+class ClosedError(MindiaError, RuntimeError):
+    """The handle or the transaction has ended."""
+
+    code = "closed"
+
+
+class TransactionError(MindiaError, RuntimeError):
+    """A transaction is used in a way that could not keep its promise."""
+
+    code = "transaction"
+
+
+class NotPicklableError(MindiaError, TypeError):
+    """A handle cannot move to another process."""
+
+    code = "not_picklable"
+
+
+class MissingExtraError(MindiaError, ImportError):
+    """An optional dependency is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, *, extra: str) -> None:
+        super().__init__(f"{what} needs an optional dependency: pip install 'mindia[{extra}]'")
+        self.extra = extra
+
+
+class DatabaseError(MindiaError):
+    """PostgreSQL refused a statement of ours."""
+
+    code = "database"
+
+
+class DatabaseUnavailableError(DatabaseError, ConnectionError):
+    """PostgreSQL cannot be reached, or the connection was lost."""
+
+    code = "database_unavailable"
+    http_status = 503
+    retryable = True
+
+
+class ConnectionLostError(DatabaseUnavailableError):
+    """The connection broke while it was in use."""
+
+    code = "connection_lost"
+
+
+class TransactionConflictError(DatabaseError):
+    """The transaction collided with another one (serialization failure or deadlock)."""
+
+    code = "transaction_conflict"
+    http_status = 503
+    retryable = True
+
+
+class DatabaseTooOldError(DatabaseError):
+    """PostgreSQL or pgvector is older than Mindia supports."""
+
+    code = "database_too_old"
+
+
+class SchemaError(DatabaseError):
+    """The tables of the database do not fit this version of Mindia."""
+
+    code = "schema"
+
+
+class SchemaOutOfDateError(SchemaError):
+    """Migrations of this version have not been applied."""
+
+    code = "schema_out_of_date"
+
+
+class SchemaTooNewError(SchemaError):
+    """A newer version of Mindia has migrated this database."""
+
+    code = "schema_too_new"
+
+
+class MigrationDriftError(SchemaError):
+    """A migration that was applied differs from the one in this version."""
+
+    code = "migration_drift"
+
+
+class EmbeddedServerError(DatabaseUnavailableError):
+    """The embedded PostgreSQL server cannot be made or started."""
+
+    code = "embedded_server"
+    retryable = False
+
+
+class StorageError(MindiaError):
+    """The object store failed."""
+
+    code = "storage"
+    http_status = 503
+
+
+class StorageUnavailableError(StorageError):
+    """The object store cannot be reached, or refuses for now."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+
+class ObjectNotFoundError(StorageError, LookupError):
+    """There is no object under that key."""
+
+    code = "object_not_found"
+    http_status = 404
+
+
+class EmbeddingError(MindiaError):
+    """An embedder returned something that is not a usable vector."""
+
+    code = "embedding"
+
+
+class DiscardTask(MindiaError):  # noqa: N818 - an instruction to the worker, not a failure of ours
+    """Raised by a handler: the task can never succeed, so do not retry it."""
+
+    code = "discard_task"

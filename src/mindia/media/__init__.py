@@ -1,0 +1,1 @@
+"""Files: their types, facts and texts. Knows nothing of the database."""

@@ -1,0 +1,44 @@
+"""Filenames."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAX_CHARS = 255
+
+
+def clean_filename(name: str, *, fallback: str) -> str:
+    """Return a filename that is safe to show and to save under.
+
+    Path separators, control and formatting characters (such as those that turn the direction of writing round) are
+    removed, the length is cut to 255 characters with the extension kept.
+
+    Args:
+        name: As handed in; of a path, the last part counts.
+        fallback: Where nothing is left of it.
+    """
+    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    plain = unicodedata.normalize("NFC", last)
+    plain = "".join(character for character in plain if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co"))
+    plain = plain.strip().lstrip(".").strip() or fallback
+    if len(plain) > MAX_CHARS:
+        stem, dot, extension = plain.rpartition(".")
+        if dot and len(extension) < 16:
+            plain = stem[: MAX_CHARS - len(extension) - 1] + dot + extension
+        else:
+            plain = plain[:MAX_CHARS]
+    return plain
+
+
+def extension_of(name: str) -> str:
+    """Return the extension in lower case, without the dot, or nothing."""
+    stem, _, extension = name.rpartition(".")
+    return extension.lower() if stem else ""
+
+
+def words_of(name: str) -> str:
+    """Return the words of a filename: `IMG_catOn-windowsill2.jpg` is "IMG cat On windowsill 2"."""
+    stem = name.rpartition(".")[0] or name
+    spaced = re.sub(r"(?<=[a-zß-ÿ])(?=[A-Z])|(?<=\D)(?=\d)|(?<=\d)(?=[^\W\d_])", " ", stem)
+    return " ".join(re.findall(r"[^\W_]+", spaced))

@@ -1,0 +1,1 @@
+"""SQL, and the mapping of its rows to values. One module for each aggregate."""

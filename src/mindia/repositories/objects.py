@@ -1,0 +1,101 @@
+"""What is on record about stored bytes: staged ones without a row, and deleted ones that are still there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import attrs
+
+from mindia.db.session import Session
+
+_LEASE = """
+insert into mindia.staged_objects (tenant_id, id, s3_bucket)
+select %s::uuid, staged.id, %s from unnest(%s::uuid[]) as staged (id)
+on conflict on constraint staged_objects_pkey do nothing
+"""
+
+_RENEW = "update mindia.staged_objects set leased_at = now() where tenant_id = %s and id = %s"
+
+_TAKE_STAGED = """
+delete from mindia.staged_objects s
+using (
+    select tenant_id, id from mindia.staged_objects where leased_at < now() - %s::interval
+    order by leased_at limit %s for update skip locked
+) old
+where s.tenant_id = old.tenant_id and s.id = old.id
+returning s.tenant_id, s.id, s.s3_bucket
+"""
+
+_TAKE_ONE_STAGED = """
+delete from mindia.staged_objects where tenant_id = %s and id = %s returning tenant_id, id, s3_bucket
+"""
+
+_DUE = """
+select tenant_id, id, s3_bucket, s3_keys, s3_prefixes from mindia.deleted_objects
+where next_attempt_at <= now() order by next_attempt_at limit %s for update skip locked
+"""
+
+_DONE = "delete from mindia.deleted_objects where tenant_id = %s and id = %s"
+
+_POSTPONE = """
+update mindia.deleted_objects
+set attempts = attempts + 1, last_error = %s,
+    next_attempt_at = now() + least(interval '1 hour', interval '10 seconds' * power(2, least(attempts, 20)))
+where tenant_id = %s and id = %s
+"""
+
+
+@attrs.frozen
+class StagedObject:
+    """A key that bytes may stand under although no media row points at them."""
+
+    tenant_id: UUID
+    id: UUID
+    s3_bucket: str
+
+
+@attrs.frozen
+class DeletedObject:
+    """Bytes that are to be removed."""
+
+    tenant_id: UUID
+    id: UUID
+    s3_bucket: str
+    s3_keys: list[str] = attrs.field(hash=False)
+    s3_prefixes: list[str] = attrs.field(hash=False)
+
+
+def lease(session: Session, tenant_id: UUID, ids: list[UUID], *, s3_bucket: str) -> None:
+    """Put keys on record before bytes are written under them."""
+    session.execute(_LEASE, (tenant_id, s3_bucket, ids))
+
+
+def renew(session: Session, tenant_id: UUID, staged_id: UUID) -> bool:
+    """Start the grace period of a staged object anew; False where it was swept."""
+    return session.execute(_RENEW, (tenant_id, staged_id)) > 0
+
+
+def take_staged(session: Session, *, older_than: timedelta, limit: int) -> list[StagedObject]:
+    """Take old staged objects off the record, except those that an open transaction has taken."""
+    return session.all(_TAKE_STAGED, (older_than, limit), row=StagedObject)
+
+
+def take_one_staged(session: Session, tenant_id: UUID, staged_id: UUID) -> StagedObject | None:
+    """Take one staged object off the record."""
+    return session.one(_TAKE_ONE_STAGED, (tenant_id, staged_id), row=StagedObject)
+
+
+def lock_deleted(session: Session, *, limit: int) -> list[DeletedObject]:
+    """Lock deleted objects whose bytes are due for removal."""
+    return session.all(_DUE, (limit,), row=DeletedObject)
+
+
+def forget_deleted(session: Session, deleted: DeletedObject) -> None:
+    """Take a deleted object off the record: its bytes are gone."""
+    session.execute(_DONE, (deleted.tenant_id, deleted.id))
+
+
+def postpone_deleted(session: Session, deleted: DeletedObject, *, error: str) -> None:
+    """Try again later, waiting longer each time, up to an hour."""
+    session.execute(_POSTPONE, (error, deleted.tenant_id, deleted.id))

@@ -1,0 +1,237 @@
+"""The queue."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from mindia.db.session import Session
+from mindia.domain.tasks import Task, TaskStatus, TaskType
+
+_COLUMNS: LiteralString = """
+t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.status::text, t.priority, t.retry_count, t.max_retries,
+t.attempt, t.created_at, t.scheduled_for, t.started_at, t.completed_at, t.error_message
+"""
+
+# An update that changes nothing returns the task that has the key already.
+_ENQUEUE = f"""
+insert into mindia.tasks as t
+    (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key)
+values (%(id)s, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, %(payload)s, %(priority)s,
+        coalesce(%(run_at)s::timestamptz, now()), %(max_retries)s, %(dedup_key)s)
+on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running')
+do update set dedup_key = excluded.dedup_key
+returning {_COLUMNS}
+"""
+
+_GET = f"select {_COLUMNS} from mindia.tasks t where t.tenant_id is not distinct from %s and t.id = %s"
+
+_CLAIM = f"""
+with due as materialized (
+    select c.id from mindia.tasks c
+    where c.status = 'pending' and c.waiting_on = 0 and c.scheduled_for <= now() and c.kind = any(%(kinds)s::text[])
+      and (c.tenant_id is null
+           or exists (select from mindia.tenants n where n.id = c.tenant_id and n.status = 'active'))
+    order by c.priority desc, c.scheduled_for, c.id limit %(limit)s for update of c skip locked
+)
+update mindia.tasks t
+set status = 'running', attempt = t.attempt + 1, worker_id = %(worker_id)s, started_at = now()
+from due where t.id = due.id
+returning {_COLUMNS}
+"""
+
+# Both are fenced: what a worker that was given up on says about an earlier attempt touches no row.
+_COMPLETE = """
+update mindia.tasks set status = 'completed', completed_at = now(), worker_id = null, error_message = null
+where id = %s and worker_id = %s and attempt = %s and status = 'running'
+"""
+
+_FAIL = """
+with failed as (
+    update mindia.tasks t
+    set status = case when %(final)s or t.retry_count >= t.max_retries then 'failed' else 'pending' end
+                 ::mindia.task_status,
+        retry_count = t.retry_count + case when %(final)s or t.retry_count >= t.max_retries then 0 else 1 end,
+        completed_at = case when %(final)s or t.retry_count >= t.max_retries then now() end,
+        scheduled_for = now() + least(%(cap)s::interval, %(base)s::interval * power(2, least(t.retry_count, 30)))
+                        * (0.5 + random()),
+        worker_id = null, error_message = %(error_message)s
+    where t.id = %(id)s and t.worker_id = %(worker_id)s and t.attempt = %(attempt)s and t.status = 'running'
+    returning t.id, t.attempt, t.status
+), recorded as (
+    insert into mindia.task_errors (task_id, attempt, error_type, error_message, traceback)
+    select id, attempt, %(error_type)s, %(error_message)s, %(traceback)s from failed
+    on conflict on constraint task_errors_pkey do nothing
+)
+select status::text from failed
+"""
+
+_RELEASE = """
+update mindia.tasks set status = 'pending', worker_id = null, started_at = null
+where worker_id = %s and status = 'running'
+"""
+
+# A task that kills its worker must not run for ever: being rescued counts as a failure.
+_RESCUE = """
+with dead as materialized (
+    select t.id from mindia.tasks t
+    where t.status = 'running' and not exists (
+        select from mindia.workers w where w.id = t.worker_id and w.heartbeat_at > now() - %(timeout)s::interval
+    )
+    for update skip locked
+), rescued as (
+    update mindia.tasks t
+    set status = case when t.retry_count >= t.max_retries then 'failed' else 'pending' end::mindia.task_status,
+        retry_count = t.retry_count + case when t.retry_count >= t.max_retries then 0 else 1 end,
+        completed_at = case when t.retry_count >= t.max_retries then now() end,
+        scheduled_for = now(), worker_id = null, error_message = 'the worker died'
+    from dead where t.id = dead.id
+    returning t.id, t.attempt
+), recorded as (
+    insert into mindia.task_errors (task_id, attempt, error_type, error_message)
+    select id, attempt, 'WorkerDied', 'the worker died' from rescued
+    on conflict on constraint task_errors_pkey do nothing
+), buried as (
+    delete from mindia.workers where heartbeat_at <= now() - %(timeout)s::interval
+)
+select count(*)::int from rescued
+"""
+
+_HEARTBEAT = """
+insert into mindia.workers (id, hostname, pid) values (%s, %s, %s)
+on conflict on constraint workers_pkey do update set heartbeat_at = now()
+"""
+
+_LEAVE = "delete from mindia.workers where id = %s"
+
+
+def enqueue(
+    session: Session,
+    *,
+    task_id: UUID,
+    tenant_id: UUID | None,
+    task_type: TaskType,
+    kind: str,
+    payload: Any,
+    priority: int,
+    run_at: datetime | None,
+    max_retries: int,
+    dedup_key: str | None,
+) -> Task:
+    """Write a task, or return the one that is pending or running under the same key."""
+    parameters = {
+        "id": task_id,
+        "tenant_id": tenant_id,
+        "task_type": task_type,
+        "kind": kind,
+        "payload": Jsonb(payload),
+        "priority": priority,
+        "run_at": run_at,
+        "max_retries": max_retries,
+        "dedup_key": dedup_key,
+    }
+    task = session.one(_ENQUEUE, parameters, row=_task)
+    assert task is not None
+    return task
+
+
+def get(session: Session, tenant_id: UUID | None, task_id: UUID) -> Task | None:
+    """Read a task."""
+    return session.one(_GET, (tenant_id, task_id), row=_task)
+
+
+def claim(session: Session, *, worker_id: UUID, kinds: list[str], limit: int) -> list[Task]:
+    """Take tasks of these kinds that are due; nobody else gets them. Those of a suspended tenant wait."""
+    tasks = session.all(_CLAIM, {"worker_id": worker_id, "kinds": kinds, "limit": limit}, row=_task)
+    return sorted(tasks, key=lambda task: (-task.priority, task.scheduled_for, task.id))
+
+
+def complete(session: Session, task: Task, *, worker_id: UUID) -> bool:
+    """Record success; False where the task was taken away from this worker."""
+    return session.execute(_COMPLETE, (task.id, worker_id, task.attempt)) > 0
+
+
+def fail(
+    session: Session,
+    task: Task,
+    *,
+    worker_id: UUID,
+    error_type: str,
+    error_message: str,
+    traceback: str | None,
+    final: bool,
+    base: timedelta,
+    cap: timedelta,
+) -> TaskStatus | None:
+    """Record a failure, and the retry with it; None where the task was taken away from this worker."""
+    parameters = {
+        "id": task.id,
+        "worker_id": worker_id,
+        "attempt": task.attempt,
+        "error_type": error_type,
+        "error_message": error_message,
+        "traceback": traceback,
+        "final": final,
+        "base": base,
+        "cap": cap,
+    }
+    return session.one(_FAIL, parameters, row=TaskStatus)
+
+
+def release(session: Session, worker_id: UUID) -> int:
+    """Put back what a worker has claimed and not begun; it does not count against the retries."""
+    return session.execute(_RELEASE, (worker_id,))
+
+
+def rescue(session: Session, *, worker_timeout: timedelta) -> int:
+    """Put back the tasks of workers that have died, counted against their retries."""
+    return session.one(_RESCUE, {"timeout": worker_timeout}, row=int) or 0
+
+
+def heartbeat(session: Session, *, worker_id: UUID, hostname: str, pid: int) -> None:
+    """Say that a worker lives."""
+    session.execute(_HEARTBEAT, (worker_id, hostname, pid))
+
+
+def leave(session: Session, worker_id: UUID) -> None:
+    """Say that a worker has ended."""
+    session.execute(_LEAVE, (worker_id,))
+
+
+def _task(
+    id: UUID,  # noqa: A002 - the column
+    tenant_id: UUID | None,
+    task_type: str,
+    kind: str,
+    payload: Any,
+    status: str,
+    priority: int,
+    retry_count: int,
+    max_retries: int,
+    attempt: int,
+    created_at: datetime,
+    scheduled_for: datetime,
+    started_at: datetime | None,
+    completed_at: datetime | None,
+    error_message: str | None,
+) -> Task:
+    return Task(
+        id=id,
+        tenant_id=tenant_id,
+        task_type=TaskType(task_type),
+        kind=kind,
+        payload=payload,
+        status=TaskStatus(status),
+        priority=priority,
+        retry_count=retry_count,
+        max_retries=max_retries,
+        attempt=attempt,
+        created_at=created_at,
+        scheduled_for=scheduled_for,
+        started_at=started_at,
+        completed_at=completed_at,
+        error_message=error_message,
+    )

@@ -1,0 +1,79 @@
+"""Tenants."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+from mindia.db.session import Session
+from mindia.domain.tenants import Tenant, TenantStatus
+
+_COLUMNS: LiteralString = "id, name, s3_bucket, s3_region, status::text, created_at, updated_at"
+
+_CREATE = f"""
+insert into mindia.tenants (id, name, s3_bucket, s3_region) values (%s, %s, %s, %s)
+returning {_COLUMNS}
+"""
+
+_GET = f"select {_COLUMNS} from mindia.tenants where id = %s"
+
+_LIST = f"""
+select {_COLUMNS} from mindia.tenants
+where status <> 'deleted' and (%(after)s::uuid is null or id > %(after)s)
+order by id limit %(limit)s
+"""
+
+_RENAME = f"update mindia.tenants set name = %s, updated_at = now() where id = %s returning {_COLUMNS}"
+
+_SET_STATUS = f"""
+update mindia.tenants set status = %s::mindia.tenant_status, updated_at = now()
+where id = %s and status <> 'deleted' returning {_COLUMNS}
+"""
+
+
+def create(session: Session, *, id: UUID, name: str, s3_bucket: str, s3_region: str) -> Tenant:  # noqa: A002 - the column
+    """Write a tenant."""
+    created = session.one(_CREATE, (id, name, s3_bucket, s3_region), row=_tenant)
+    assert created is not None
+    return created
+
+
+def get(session: Session, tenant_id: UUID) -> Tenant | None:
+    """Read a tenant, whatever its status."""
+    return session.one(_GET, (tenant_id,), row=_tenant)
+
+
+def page(session: Session, *, after: UUID | None, limit: int) -> list[Tenant]:
+    """Read tenants in the order of their making."""
+    return session.all(_LIST, {"after": after, "limit": limit}, row=_tenant)
+
+
+def rename(session: Session, tenant_id: UUID, name: str) -> Tenant | None:
+    """Change the name."""
+    return session.one(_RENAME, (name, tenant_id), row=_tenant)
+
+
+def set_status(session: Session, tenant_id: UUID, status: TenantStatus) -> Tenant | None:
+    """Change the status of a tenant that is not deleted."""
+    return session.one(_SET_STATUS, (status, tenant_id), row=_tenant)
+
+
+def _tenant(
+    id: UUID,  # noqa: A002 - the column
+    name: str,
+    s3_bucket: str,
+    s3_region: str,
+    status: str,
+    created_at: datetime,
+    updated_at: datetime,
+) -> Tenant:
+    return Tenant(
+        id=id,
+        name=name,
+        s3_bucket=s3_bucket,
+        s3_region=s3_region,
+        status=TenantStatus(status),
+        created_at=created_at,
+        updated_at=updated_at,
+    )

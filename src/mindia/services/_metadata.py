@@ -1,0 +1,42 @@
+"""The rules for the host's own values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from mindia.domain.media import Metadata
+from mindia.errors import InvalidError
+
+MAX_KEYS = 50
+MAX_KEY_CHARS = 64
+MAX_VALUE_BYTES = 512
+
+
+def checked_metadata(metadata: Metadata | None) -> Metadata:
+    """Return metadata as it is stored.
+
+    Raises:
+        InvalidError: It is not a JSON object within the limits.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InvalidError(f"metadata must be a mapping, not {type(metadata).__name__}")
+    if len(metadata) > MAX_KEYS:
+        raise InvalidError(f"metadata has {len(metadata)} keys; the limit is {MAX_KEYS}")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARS:
+            raise InvalidError(f"a metadata key has 1 to {MAX_KEY_CHARS} characters: {str(key)[:80]!r}")
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            size = len(text.encode())
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidError(f"the metadata value of {key!r} is not JSON: {error}") from error
+        if size > MAX_VALUE_BYTES:
+            raise InvalidError(f"the metadata value of {key!r} has {size} bytes; the limit is {MAX_VALUE_BYTES}")
+        if "\\u0000" in text or "\0" in key:
+            raise InvalidError(f"the metadata value of {key!r} has a NUL character, which cannot be stored")
+    # Through JSON and back: what is returned now equals what is read later.
+    copy: Metadata = json.loads(json.dumps(dict(metadata)))
+    return copy

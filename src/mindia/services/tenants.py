@@ -1,0 +1,114 @@
+"""Tenants: `app.tenants`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from uuid import UUID
+
+from mindia._ids import uuid7
+from mindia.db.session import Session, Unit
+from mindia.domain.tenants import Tenant, TenantStatus
+from mindia.errors import InvalidError, NotFoundError
+from mindia.repositories import tenants
+from mindia.storage.base import Storage
+
+_PAGE = 500
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""As on S3: 3 to 63 lower-case letters, digits, dots and hyphens."""
+
+
+class Tenants:
+    """Makes and changes tenants. Thread-safe, unless it is that of a transaction."""
+
+    def __init__(self, unit: Unit, storage: Storage) -> None:
+        self._unit = unit
+        self._storage = storage
+
+    def create(self, name: str, *, s3_bucket: str | None = None, s3_region: str | None = None) -> Tenant:
+        """Make a tenant.
+
+        Args:
+            name: For people, 1 to 255 characters.
+            s3_bucket: Its bucket; a new name by default. In a local store, the name of its folder.
+            s3_region: The region of the bucket; that of the storage by default.
+
+        Raises:
+            InvalidError: The name is empty or too long, or the bucket's name is not one.
+            AlreadyExistsError: Another tenant uses the bucket.
+        """
+        name = _checked(name)
+        tenant_id = uuid7()
+        bucket = f"mindia-{tenant_id.hex}" if s3_bucket is None else s3_bucket
+        if not _BUCKET.fullmatch(bucket):
+            raise InvalidError(
+                f"s3_bucket must have 3 to 63 lower-case letters, digits, dots and hyphens, not {bucket!r}"
+            )
+        region = s3_region or self._storage.region
+
+        def work(session: Session) -> Tenant:
+            if session.repeated and (made := tenants.get(session, tenant_id)):
+                return made
+            return tenants.create(session, id=tenant_id, name=name, s3_bucket=bucket, s3_region=region)
+
+        return self._unit.run(work)
+
+    def get(self, tenant_id: UUID) -> Tenant:
+        """Return a tenant, whatever its status.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return _found(self._unit.run(lambda session: tenants.get(session, tenant_id)), tenant_id)
+
+    def list(self) -> Iterator[Tenant]:
+        """Yield all tenants that are not deleted, the oldest first."""
+        after: UUID | None = None
+        while True:
+            page = self._unit.run(lambda session, after=after: tenants.page(session, after=after, limit=_PAGE))  # type: ignore[misc]  # mypy cannot type the default
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+
+    def rename(self, tenant_id: UUID, name: str) -> Tenant:
+        """Change the name.
+
+        Raises:
+            InvalidError: It is empty or too long.
+            NotFoundError: There is no such tenant.
+        """
+        name = _checked(name)
+        return _found(self._unit.run(lambda session: tenants.rename(session, tenant_id, name)), tenant_id)
+
+    def suspend(self, tenant_id: UUID) -> Tenant:
+        """Refuse every call for the tenant from now on, until it is reactivated.
+
+        Raises:
+            NotFoundError: There is no such tenant.
+        """
+        return self._set_status(tenant_id, TenantStatus.SUSPENDED)
+
+    def reactivate(self, tenant_id: UUID) -> Tenant:
+        """Serve a suspended tenant again.
+
+        Raises:
+            NotFoundError: There is no such tenant.
+        """
+        return self._set_status(tenant_id, TenantStatus.ACTIVE)
+
+    def _set_status(self, tenant_id: UUID, status: TenantStatus) -> Tenant:
+        return _found(self._unit.run(lambda session: tenants.set_status(session, tenant_id, status)), tenant_id)
+
+
+def _found(tenant: Tenant | None, tenant_id: UUID) -> Tenant:
+    if tenant is None:
+        raise NotFoundError(f"there is no tenant {tenant_id}")
+    return tenant
+
+
+def _checked(name: str) -> str:
+    name = name.strip()
+    if not 1 <= len(name) <= 255 or "\0" in name:
+        raise InvalidError(f"a tenant's name has 1 to 255 characters, not {len(name)}: {name[:80]!r}")
+    return name

@@ -1,0 +1,1 @@
+"""Object stores: the port and what implements it."""

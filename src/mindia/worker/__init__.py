@@ -1,0 +1,1 @@
+"""The worker: it runs tasks, and removes bytes that nothing points at."""
