@@ -36,7 +36,8 @@ class SearchIndex:
         """Find items by their words and by their vectors, both fused.
 
         Args:
-            query: What is looked for, at most 16 KiB. `"in quotes"` is a phrase, `-word` excludes, `or` is or.
+            query: What is looked for, at most 16 KiB. By word, all words must be there; `"in quotes"` is a phrase,
+                `-word` excludes, `or` is or. By vector, the text as it is.
             kind: Only this kind.
             limit: How many results, 1 to 100.
 
