@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from mindia._version import __version__ as __version__
 
 if _TYPE_CHECKING:
+    from mindia import errors as errors
     from mindia.app import Library as Library
     from mindia.app import LibraryTransaction as LibraryTransaction
     from mindia.app import Mindia as Mindia
@@ -59,6 +60,8 @@ __all__ = ["__version__", *sorted(name for names in _HOMES.values() for name in 
 
 
 def __getattr__(name: str) -> object:
+    if name == "errors":
+        return _import_module("mindia.errors")
     for module, names in _HOMES.items():
         if name in names:
             value = globals()[name] = getattr(_import_module(module), name)

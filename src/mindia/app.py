@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 import attrs
-import psycopg
 
 from mindia._handles import Handle
 from mindia.config import Settings
-from mindia.db import migrator
+from mindia.db import DriverError
+from mindia.db._translate import translate
 from mindia.db.database import Database
 from mindia.db.migrator import Migration
 from mindia.db.server import ServerFacts
@@ -28,7 +30,7 @@ from mindia.domain.tasks import WorkReport
 from mindia.domain.tenants import Tenant
 from mindia.embedding.base import Embedder
 from mindia.embedding.lexical import LexicalEmbedder
-from mindia.errors import ClosedError, ConnectionLostError, InvalidError, TransactionConflictError
+from mindia.errors import ClosedError, ConnectionLostError, InvalidError, MindiaError, TransactionConflictError
 from mindia.services.context import TenantContext
 from mindia.services.leases import StagingLeases
 from mindia.services.maintenance import Maintenance
@@ -44,6 +46,7 @@ from mindia.worker.registry import Handler, TaskRegistry
 from mindia.worker.runner import Runtime
 
 if TYPE_CHECKING:
+    from psycopg import Connection
     from psycopg_pool import ConnectionPool
 
 T = TypeVar("T")
@@ -76,26 +79,27 @@ def local(
         SchemaTooNewError: A newer version of Mindia was here.
     """
     from mindia.db.embedded import EmbeddedServer
-    from mindia.db.home import make_home, secret_key
+    from mindia.db.home import home_path, make_home, secret_key
 
-    folder = make_home(home)
+    folder = home_path(home)
     server = EmbeddedServer(folder)
-    settings = settings or Settings()
+    make_home(folder)
+    settings = Settings() if settings is None else _checked(settings, Settings, "settings")
     if settings.secret_key is None:
         settings = attrs.evolve(settings, secret_key=secret_key(folder))
-    app = Mindia(
-        server.start(),
-        storage=LocalStorage(folder / "objects") if storage is None else storage,
-        embedder=embedder,
-        describer=describer,
-        settings=settings,
-        on_close=server.close,
-    )
-    try:
+    with ExitStack() as undo:
+        undo.callback(server.close)
+        app = Mindia(
+            server.start(),
+            storage=LocalStorage(folder / "objects") if storage is None else storage,
+            embedder=embedder,
+            describer=describer,
+            settings=settings,
+            on_fork=server.start,
+            on_close=server.close,
+        )
         app.migrate()
-    except BaseException:
-        app.close()
-        raise
+        undo.pop_all()
     return app
 
 
@@ -132,9 +136,7 @@ def connect(
             raise InvalidError(
                 f"database must be a connection string or a psycopg_pool.ConnectionPool, not {type(database).__name__}"
             )
-    if not isinstance(storage, Storage):
-        raise InvalidError(f"storage must be a Storage, such as LocalStorage(folder), not {type(storage).__name__}")
-    settings = settings or Settings()
+    settings = Settings() if settings is None else _checked(settings, Settings, "settings")
     if secret_key is not None:
         settings = attrs.evolve(settings, secret_key=secret_key)
     return Mindia(database, storage=storage, embedder=embedder, describer=describer, settings=settings)
@@ -159,13 +161,14 @@ class Mindia(Handle):
         embedder: Embedder | None,
         describer: Describer | None,
         settings: Settings,
+        on_fork: Callable[[], object] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
-        self.storage = storage
-        self._database = Database(database, settings=settings)
-        self._embedder = LexicalEmbedder() if embedder is None else embedder
-        self._describer = MetadataDescriber() if describer is None else describer
+        self.storage = _checked(storage, Storage, "storage")
+        self._embedder = LexicalEmbedder() if embedder is None else _checked(embedder, Embedder, "embedder")
+        self._describer = MetadataDescriber() if describer is None else _checked(describer, Describer, "describer")
+        self._database = Database(database, settings=settings, on_fork=on_fork)
         self._leases = StagingLeases(self._database, settings)
         self._registry = TaskRegistry()
         self._buckets: dict[UUID, str] = {}
@@ -211,18 +214,17 @@ class Mindia(Handle):
             TransactionConflictError: The last try collided, too.
             ConnectionLostError: The last try was cut off, too.
         """
-        passing = (
-            TransactionConflictError, ConnectionLostError,
-            psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected,
-        )  # fmt: skip
         for left in reversed(range(max(1, attempts))):
             try:
                 with self.transaction() as transaction:
                     return function(transaction)
-            except passing:
-                if not left:
+            except (MindiaError, DriverError) as error:
+                known = translate(error) if isinstance(error, DriverError) else error
+                if not left or not isinstance(known, TransactionConflictError | ConnectionLostError):
                     raise
-                self._database.drop_lost_connections()
+            self._database.drop_lost_connections()
+            # Two that start over at the same moment would collide again.
+            time.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
         raise AssertionError("unreachable")
 
     def register_task(self, kind: str, payload: type[P], handler: Handler[P]) -> None:
@@ -275,8 +277,8 @@ class Mindia(Handle):
         return self._database.pending_migrations()
 
     def migration_script(self) -> str:
-        """Return what `migrate` would run, as a script that a DBA can read and run."""
-        return migrator.script(self.pending_migrations())
+        """Return what `migrate` would run, as a script that a DBA can read and run; empty where nothing is missing."""
+        return self._database.migration_script()
 
     @property
     def closed(self) -> bool:
@@ -352,7 +354,7 @@ class Library(Handle):
         return self.index.search(query, kind=kind, limit=limit)
 
     @contextmanager
-    def transaction(self, *, connection: psycopg.Connection[Any] | None = None) -> Iterator[LibraryTransaction]:
+    def transaction(self, *, connection: Connection[Any] | None = None) -> Iterator[LibraryTransaction]:
         """Begin a transaction; it is committed at the end, and rolled back by an exception.
 
         Every call within is a savepoint: an error that is caught leaves the transaction usable.
@@ -381,7 +383,7 @@ class LibraryTransaction(Library):
         self._unit = unit
 
     @property
-    def connection(self) -> psycopg.Connection[Any]:
+    def connection(self) -> Connection[Any]:
         """The connection of the transaction, for the host's own statements."""
         return self._unit.connection
 
@@ -401,7 +403,7 @@ class Transaction(Handle):
         self.tasks = TaskQueue(unit, None, app._registry)
 
     @property
-    def connection(self) -> psycopg.Connection[Any]:
+    def connection(self) -> Connection[Any]:
         """The connection of the transaction, for the host's own statements."""
         return self._unit.connection
 
@@ -418,6 +420,14 @@ def _tenant_id(tenant: Tenant | UUID) -> UUID:
     if not isinstance(tenant, UUID):
         raise InvalidError(f"tenant must be a Tenant or its UUID, not {type(tenant).__name__}")
     return tenant
+
+
+def _checked(value: T, kind: type[Any], name: str) -> T:
+    # A class has all the methods of its objects.
+    if isinstance(value, type) or not isinstance(value, kind):
+        what = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise InvalidError(f"{name} must be a mindia {kind.__name__}, not {what}")
+    return value
 
 
 def _close(database: Database, on_close: Callable[[], None] | None) -> None:

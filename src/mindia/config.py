@@ -80,8 +80,10 @@ class Settings:
     maintenance: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive_time)
 
     def __attrs_post_init__(self) -> None:
-        if self.secret_key is not None and len(self.secret_key) < 16:
-            raise InvalidError("secret_key must have at least 16 characters: make one with secrets.token_urlsafe(32)")
+        if self.secret_key is not None and (not isinstance(self.secret_key, str) or len(self.secret_key) < 16):
+            raise InvalidError(
+                "secret_key must be a string of at least 16 characters: make one with secrets.token_urlsafe(32)"
+            )
         if self.worker_timeout <= 2 * self.heartbeat:
             raise InvalidError(
                 f"worker_timeout ({self.worker_timeout}) must be more than twice heartbeat ({self.heartbeat}), "
@@ -106,7 +108,7 @@ class Settings:
                 continue
             try:
                 values[field.name] = _parse(environment[name], str(field.type))
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 shown = "***" if field.name == "secret_key" else repr(environment[name])
                 raise InvalidError(f"{name} is {shown}, which is not of the type {field.type}") from error
         return cls(**values)  # type: ignore[arg-type]  # the types were chosen by field

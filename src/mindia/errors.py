@@ -119,9 +119,12 @@ class MissingExtraError(MindiaError, ImportError):
 
     code = "missing_extra"
 
-    def __init__(self, what: str, *, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency: pip install 'mindia[{extra}]'")
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, extra)  # as they are: an exception is pickled by its arguments
         self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} needs an optional dependency: pip install 'mindia[{self.extra}]'"
 
 
 class DatabaseError(MindiaError):

@@ -46,7 +46,12 @@ class Account:
             )
         become = [setpriv, f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
         if not all(self._passes(path) for path in reach):
-            become += [f"--inh-caps={_CAPABILITIES}", f"--ambient-caps={_CAPABILITIES}"]
+            # Without the secure bit, access(2), by which initdb looks for its programs, leaves capabilities aside.
+            become += [
+                f"--inh-caps={_CAPABILITIES}",
+                f"--ambient-caps={_CAPABILITIES}",
+                "--securebits=+no_setuid_fixup",
+            ]
         return [*become, "--", *command]
 
     def _passes(self, path: Path) -> bool:

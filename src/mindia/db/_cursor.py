@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.pq import Format
 from psycopg.rows import args_row
+from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.types.string import StrDumper
 
 T = TypeVar("T")
@@ -29,6 +31,8 @@ class _UtcLoader(Loader):
 
 
 _ADAPTERS = AdaptersMap(adapters)
+set_json_dumps(json.dumps, _ADAPTERS)  # a host may have set others for the whole process
+set_json_loads(json.loads, _ADAPTERS)
 _ADAPTERS.register_loader("timestamptz", _UtcLoader)
 _ADAPTERS.register_dumper(str, StrDumper)  # as text, where the default leaves the type to guess
 

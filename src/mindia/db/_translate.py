@@ -34,6 +34,8 @@ def translated() -> Iterator[None]:
 
 def translate(error: psycopg.Error) -> errors.MindiaError:
     """Return the error of ours that says the same."""
+    from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
     message = (error.diag.message_primary or str(error)).strip()
     match error:
         case _ if error.sqlstate == _NO_TENANT:
@@ -51,6 +53,14 @@ def translate(error: psycopg.Error) -> errors.MindiaError:
             return errors.SchemaOutOfDateError(f"{message}; app.migrate() creates the tables")
         case pg.DataError():
             return errors.InvalidError(message)
+        case pg.InFailedSqlTransaction():
+            return errors.TransactionError(f"{message}: roll it back")
+        case PoolClosed():
+            return errors.ClosedError(message)
+        case PoolTimeout() | TooManyRequests():
+            return errors.DatabaseUnavailableError(
+                f"{message}: all of the pool are in use (Settings.pool_size), or PostgreSQL cannot be reached"
+            )
         case pg.OperationalError() if _LOST.match(error.sqlstate or ""):
             return errors.ConnectionLostError(f"the connection to PostgreSQL was lost: {message}")
         case pg.TooManyConnections():

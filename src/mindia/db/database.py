@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from mindia.db import migrator
-from mindia.db._translate import translated
+from mindia.db._translate import translate, translated
 from mindia.db.server import ServerFacts
-from mindia.db.session import OpenTransaction, Session, check_joinable
-from mindia.errors import ClosedError, InvalidError, SchemaOutOfDateError
+from mindia.db.session import OpenTransaction, Session, check_in_transaction, check_joinable
+from mindia.errors import (
+    ClosedError,
+    ConnectionLostError,
+    DatabaseUnavailableError,
+    InvalidError,
+    SchemaOutOfDateError,
+    TransactionError,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -24,10 +32,22 @@ if TYPE_CHECKING:
     from mindia.config import Settings
 
 _SIDE_POOL_SIZE = 2
+_SIDE_TIMEOUT_S = 5.0
+"""Well below the time after which a silent worker is taken for dead."""
 
 
 class _FromHost(Exception):  # noqa: N818 - never leaves this module
     """Carries a driver's error of the host's own statement past our translation."""
+
+
+class _Opened:
+    """What one process has opened."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.facts: ServerFacts | None = None
+        self.pool: ConnectionPool[Any] | None = None
+        self.side_pool: ConnectionPool[Any] | None = None
 
 
 class Database:
@@ -39,57 +59,60 @@ class Database:
     Args:
         source: A connection string (URI or key=value), or a pool of the host's, which is left open at close.
         settings: Pool size, time-outs, prepared statements.
+        on_fork: Is called in a forked child before it connects.
 
     Raises:
         InvalidError: `source` is not a connection string.
     """
 
-    def __init__(self, source: str | ConnectionPool[Any], *, settings: Settings) -> None:
-        if isinstance(source, str):
-            try:
-                conninfo_to_dict(source)
-            except psycopg.ProgrammingError as error:
-                # The driver's message quotes the string, and with it the password.
-                raise InvalidError(
-                    "the connection string cannot be parsed: write it as postgresql://user@host:5432/database"
-                ) from error.with_traceback(None).__cause__
+    def __init__(
+        self,
+        source: str | ConnectionPool[Any],
+        *,
+        settings: Settings,
+        on_fork: Callable[[], object] | None = None,
+    ) -> None:
+        if isinstance(source, str) and not _is_conninfo(source):
+            # The driver's error quotes the string, and with it the password: it is no part of this one.
+            raise InvalidError(
+                "the connection string cannot be parsed: write it as postgresql://user@host:5432/database"
+            )
         self._source = source
         self._settings = settings
+        self._on_fork = on_fork
         self._made_by = os.getpid()
         self._closed = False
-        self._inherited: list[ConnectionPool[Any] | None] = []
-        self._pool: ConnectionPool[Any] | None = None
-        self._side_pool: ConnectionPool[Any] | None = None
-        self._start_afresh()
+        # What a parent opened stays here: its pools would try to end threads that are not in this process.
+        self._by_process: dict[int, _Opened] = {}
+        self._left_to_parent: list[ExitStack] = []
 
-    def _start_afresh(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._facts: ServerFacts | None = None
-        # Kept, not dropped: the pools of a parent would try to end threads that are not in this process.
-        self._inherited += [self._pool, self._side_pool]
-        self._pool = self._side_pool = None
+    @property
+    def _here(self) -> _Opened:
+        """What this process has opened."""
+        process = os.getpid()
+        return self._by_process.get(process) or self._by_process.setdefault(process, _Opened())
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Begin a transaction on a connection of the pool, for statements of ours."""
         pool, facts = self._opened()
-        with translated(), pool.connection() as connection, connection.transaction():
+        with self._begun(pool) as connection:
             yield Session(connection, facts)
 
     @contextmanager
     def unit_of_work(self) -> Iterator[OpenTransaction]:
         """Begin a transaction that the host's code runs in, whose exceptions pass through untouched."""
-        try:
-            with self.transaction() as session, OpenTransaction.over(session) as unit:
-                try:
-                    yield unit
-                except psycopg.Error as error:
-                    raise _FromHost from error
-        except _FromHost as carrier:
-            host_error = carrier.__cause__
-            assert host_error is not None
-            raise host_error from host_error.__cause__
+        host_error: psycopg.Error | None = None
+        with suppress(_FromHost), self.transaction() as session, OpenTransaction.over(session) as unit:
+            try:
+                yield unit
+            except psycopg.Error as error:
+                host_error = error
+                raise _FromHost from error
+            # A commit would not say so: the driver skips it on a lost connection, the server turns it into a rollback.
+            check_in_transaction(session.connection)
+        if host_error is not None:
+            raise host_error
 
     @contextmanager
     def side_transaction(self) -> Iterator[Session]:
@@ -99,11 +122,14 @@ class Database:
         connections that such transactions hold.
         """
         _, facts = self._opened()
-        with self._lock:
-            if self._side_pool is None:
-                self._side_pool = self._make_pool(_SIDE_POOL_SIZE)
-            pool = self._side_pool
-        with translated(), pool.connection() as connection, connection.transaction():
+        here = self._here
+        with here.lock:
+            self.check_open()
+            if here.side_pool is None:
+                timeout_s = min(_SIDE_TIMEOUT_S, self._settings.pool_timeout_s)
+                here.side_pool = self._make_pool(_SIDE_POOL_SIZE, timeout_s=timeout_s)
+            pool = here.side_pool
+        with self._begun(pool) as connection:
             yield Session(connection, facts)
 
     @contextmanager
@@ -120,6 +146,7 @@ class Database:
         with translated():
             # Also makes psycopg begin the transaction where the host has not sent anything yet.
             facts = ServerFacts.read(connection)
+            check_in_transaction(connection)
             session = Session(connection, facts)
             if not session.one("select to_regclass('mindia.tenants') is not null", row=bool):
                 raise SchemaOutOfDateError(
@@ -145,9 +172,15 @@ class Database:
         with self._direct_connection() as connection:
             return migrator.pending(connection)
 
+    def migration_script(self) -> str:
+        """Return what `migrate` would run, as a script."""
+        self.check_open()
+        with self._direct_connection() as connection:
+            return migrator.script(connection)
+
     def drop_lost_connections(self) -> None:
         """Replace the connections of the pools that do not answer any more."""
-        for pool in (self._pool, self._side_pool):
+        for pool in (self._here.pool, self._here.side_pool):
             if pool is not None:
                 pool.check()
 
@@ -159,42 +192,66 @@ class Database:
     def close(self) -> None:
         """Close the connections. Calling it again does nothing."""
         self._closed = True
-        if self._process != os.getpid():
-            return
-        with self._lock:
-            pools, self._pool, self._side_pool = (self._pool, self._side_pool), None, None
+        here = self._here
+        with here.lock:
+            pools, here.pool, here.side_pool = (here.pool, here.side_pool), None, None
         for pool in pools:
             if pool is not None and pool is not self._source:
                 pool.close()
 
     def _opened(self) -> tuple[ConnectionPool[Any], ServerFacts]:
         self.check_open()
-        if self._process != os.getpid():
-            self._start_afresh()
-        if self._pool is not None and self._facts is not None:
-            return self._pool, self._facts
-        with self._lock:
-            if self._facts is None:
+        here = self._here
+        with here.lock:
+            self.check_open()
+            if here.facts is None:
                 with self._direct_connection() as connection:
                     facts = ServerFacts.read(connection)
                     facts.check()
                     migrator.check(connection)
-                self._facts = facts
-            if self._pool is None:
+                here.facts = facts
+            if here.pool is None:
                 if isinstance(self._source, str) or self._made_by != os.getpid():
-                    self._pool = self._make_pool(self._settings.pool_size)
+                    here.pool = self._make_pool(self._settings.pool_size, timeout_s=self._settings.pool_timeout_s)
                 else:
-                    self._pool = self._source
-            return self._pool, self._facts
+                    here.pool = self._source
+            return here.pool, here.facts
+
+    @contextmanager
+    def _begun(self, pool: ConnectionPool[Any]) -> Iterator[Connection[Any]]:
+        process = os.getpid()
+        with translated(), ExitStack() as transaction:
+            try:
+                connection = transaction.enter_context(_begin(pool))
+            except psycopg.OperationalError as error:
+                if not isinstance(translate(error), ConnectionLostError):
+                    raise
+                # It broke while it lay in the pool; nothing has been done on it yet.
+                self.drop_lost_connections()
+                connection = transaction.enter_context(_begin(pool))
+            try:
+                yield connection
+            finally:
+                if process != os.getpid():
+                    self._left_to_parent.append(transaction.pop_all())
+                    _abandon(connection)
+            if process != os.getpid():
+                raise TransactionError("a transaction belongs to the process that began it, not to its forked child")
 
     @contextmanager
     def _direct_connection(self) -> Iterator[Connection[Any]]:
         """Connect without the pool: an unreachable server is an error at once, where a pool would wait."""
+        if self._on_fork is not None and self._made_by != os.getpid():
+            self._on_fork()
         conninfo, options = self._address()
-        with translated(), self._connection_class().connect(conninfo, **options) as connection:
+        try:
+            connection = self._connection_class().connect(conninfo, **options)
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error}") from error
+        with translated(), connection:
             yield connection
 
-    def _make_pool(self, size: int) -> ConnectionPool[Any]:
+    def _make_pool(self, size: int, *, timeout_s: float) -> ConnectionPool[Any]:
         from psycopg_pool import ConnectionPool
 
         conninfo, options = self._address()
@@ -204,7 +261,10 @@ class Database:
             kwargs=options,
             min_size=0,
             max_size=size,
-            timeout=self._settings.pool_timeout_s,
+            timeout=timeout_s,
+            # The pool waits twice as long before each further attempt to connect: left to itself for its five minutes,
+            # it would come back long after the server. After this time it attempts anew when it is asked.
+            reconnect_timeout=timeout_s,
             name="mindia",
             open=True,
         )
@@ -218,9 +278,34 @@ class Database:
             given = conninfo_to_dict(self._source)
             defaults = {"connect_timeout": 10, "application_name": "mindia"}
             options = {name: value for name, value in defaults.items() if name not in given}
-            return self._source, {**options, "autocommit": True, "prepare_threshold": self._settings.prepare_threshold}
+            always = {
+                "autocommit": True,
+                "client_encoding": "utf8",
+                "prepare_threshold": self._settings.prepare_threshold,
+            }
+            return self._source, options | always
         conninfo, kwargs = self._source.conninfo, self._source.kwargs
         return (
             conninfo() if callable(conninfo) else conninfo,
             {**((kwargs() if callable(kwargs) else kwargs) or {}), "autocommit": True},
         )
+
+
+@contextmanager
+def _begin(pool: ConnectionPool[Any]) -> Iterator[Connection[Any]]:
+    with pool.connection() as connection, connection.transaction():
+        yield connection
+
+
+def _abandon(connection: Connection[Any]) -> None:
+    """Part a forked child from a connection of its parent: what it sends there would end up in the parent's session."""
+    with Path(os.devnull).open("r+b", buffering=0) as nowhere:
+        os.dup2(nowhere.fileno(), connection.fileno(), inheritable=False)
+
+
+def _is_conninfo(text: str) -> bool:
+    try:
+        conninfo_to_dict(text)
+    except (psycopg.ProgrammingError, UnicodeError):
+        return False
+    return True

@@ -10,31 +10,52 @@ from pathlib import Path
 from mindia.errors import EmbeddedServerError, InvalidError
 
 
-def make_home(home: str | os.PathLike[str]) -> Path:
-    """Return the folder, absolute, made and private where it was missing.
+def home_path(home: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a home.
 
     Raises:
-        InvalidError: The path is empty or has a NUL.
+        InvalidError: It is not a path, is empty, or has a NUL.
+    """
+    if not isinstance(home, str | os.PathLike):
+        raise InvalidError(f"home must be the path of a folder, not {home!r}")
+    path = os.fspath(home)
+    if not path or "\0" in path:
+        raise InvalidError(f"home must be the path of a folder, not {path!r}")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise InvalidError(f"home is {path!r}: {error}") from error
+
+
+def make_home(home: Path) -> None:
+    """Make the folder, private, where it is missing.
+
+    Raises:
         EmbeddedServerError: It cannot be made.
     """
-    if not os.fspath(home) or "\0" in os.fspath(home):
-        raise InvalidError(f"home must be the path of a folder, not {os.fspath(home)!r}")
-    folder = Path(home).expanduser().absolute()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise EmbeddedServerError(f"the home {str(folder)!r} cannot be made: {error.strerror}") from error
-    return folder
+        raise EmbeddedServerError(f"the home {str(home)!r} cannot be made: {error.strerror}") from error
 
 
 def secret_key(home: Path) -> str:
-    """Return the key of a home, made at first; two processes that make it at once get the same."""
+    """Return the key of a home, made at first; two processes that make it at once get the same.
+
+    Raises:
+        EmbeddedServerError: It cannot be read or made.
+    """
     path = home / "secret_key"
     try:
+        if not path.exists():
+            _make_secret_key(path)
         return path.read_text()
-    except FileNotFoundError:
-        pass
-    draft = home / f"secret_key.{os.getpid()}.{secrets.token_hex(4)}"
+    except OSError as error:
+        raise EmbeddedServerError(f"the secret key of {str(home)!r} cannot be made or read: {error}") from error
+
+
+def _make_secret_key(path: Path) -> None:
+    draft = path.with_name(f"secret_key.{os.getpid()}.{secrets.token_hex(4)}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - with a mode
         file.write(secrets.token_urlsafe(32))
         file.flush()
@@ -42,4 +63,3 @@ def secret_key(home: Path) -> str:
     with suppress(FileExistsError):
         path.hardlink_to(draft)
     draft.unlink()
-    return path.read_text()

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import attrs
+import psycopg
 from psycopg import errors as pg
 
 from mindia.db._cursor import own_cursor
+from mindia.db._translate import translate
 from mindia.db.server import ServerFacts
 from mindia.errors import DatabaseError, MigrationDriftError, SchemaOutOfDateError, SchemaTooNewError
 
@@ -26,8 +28,11 @@ _LOCK = int.from_bytes(b"mindia")
 _NO_TRANSACTION = "-- mindia: no transaction"
 """First line of a file whose statements cannot run in a transaction (`create index concurrently`)."""
 
-_LEDGER = """
-create schema if not exists mindia;
+_SCHEMA = "create schema if not exists mindia;\n"
+
+_EXTENSION = "create extension if not exists vector schema public;\n"
+
+_LEDGER = """\
 create table if not exists mindia.schema_migrations (
     version integer not null,
     name text not null,
@@ -54,6 +59,9 @@ class Migration:
     name: str
     source: str = attrs.field(repr=False)
 
+    def __str__(self) -> str:
+        return f"{self.version:04}_{self.name}"
+
     @property
     def checksum(self) -> str:
         """SHA-256 of the file, by which an edited one is noticed."""
@@ -64,7 +72,7 @@ class Migration:
         """Whether the file is applied in one transaction together with its record."""
         return not self.source.startswith(_NO_TRANSACTION)
 
-    def sql(self, *, vector_schema: str = "public") -> str:
+    def sql(self, *, vector_schema: str) -> str:
         """Return the statements as they are run, the one that records them included."""
         statements = self.source.replace("{vector}", vector_schema)
         return statements + _RECORD.format(self.version, self.name, self.checksum)
@@ -79,15 +87,6 @@ def migrations() -> tuple[Migration, ...]:
         if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name))
     ]
     return tuple(sorted(found, key=lambda migration: migration.version))
-
-
-def script(pending: list[Migration], *, vector_schema: str = "public") -> str:
-    """Return all that `migrate` would run as one script, for a DBA to read and run."""
-    parts = [_LEDGER, f"create extension if not exists vector schema {vector_schema};\n"]
-    for migration in pending:
-        body = migration.sql(vector_schema=vector_schema)
-        parts.append(f"begin;\n{body}commit;\n" if migration.in_transaction else body)
-    return "\n".join(parts).lstrip()
 
 
 def pending(connection: Connection[Any]) -> list[Migration]:
@@ -108,7 +107,7 @@ def pending(connection: Connection[Any]) -> list[Migration]:
     for version, checksum in applied.items():
         if known[version].checksum != checksum:
             raise MigrationDriftError(
-                f"migration {version:04}_{known[version].name} was applied with other content "
+                f"migration {known[version]} was applied with other content "
                 f"({checksum[:12]}… there, {known[version].checksum[:12]}… in this version): "
                 "use the version of Mindia that applied it, or restore the file"
             )
@@ -125,7 +124,7 @@ def check(connection: Connection[Any]) -> None:
     """
     missing = pending(connection)
     if missing:
-        names = ", ".join(f"{migration.version:04}_{migration.name}" for migration in missing)
+        names = ", ".join(map(str, missing))
         raise SchemaOutOfDateError(
             f"the database lacks the migrations {names}: call app.migrate(), or have a DBA run app.migration_script()"
         )
@@ -136,51 +135,94 @@ def migrate(connection: Connection[Any]) -> list[Migration]:
 
     Args:
         connection: A direct one in autocommit mode: behind a transaction-pooling proxy the lock would not hold.
+
+    Raises:
+        DatabaseError: A file failed, or the role may not make what is needed.
     """
-    facts = ServerFacts.read(connection)
-    facts.check()
     with _locked(connection):
+        facts = ServerFacts.read(connection)
+        facts.check()
         missing = pending(connection)
         if not missing:
             return []
-        connection.execute(_LEDGER)
         vector_schema = facts.vector_schema or _create_vector(connection)
+        _create_ledger(connection)
         for migration in missing:
-            statements = migration.sql(vector_schema=vector_schema).encode()
-            if migration.in_transaction:
-                with connection.transaction():
-                    connection.execute(statements)
-            else:
-                _execute_one_by_one(connection, statements.decode())
+            _apply(connection, migration, vector_schema)
     return missing
 
 
-def _execute_one_by_one(connection: Connection[Any], statements: str) -> None:
-    # Several statements sent at once are one implicit transaction.
-    for statement in re.split(r";\s*\n", statements):
-        if statement.strip():
+def script(connection: Connection[Any]) -> str:
+    """Return all that `migrate` would run, as one script for a DBA to read and run; empty where nothing is missing."""
+    facts = ServerFacts.read(connection)
+    facts.check()
+    missing = pending(connection)
+    if not missing:
+        return ""
+    parts = [_SCHEMA + _LEDGER]
+    if facts.vector_schema is None:
+        parts.append(_EXTENSION)
+    for migration in missing:
+        body = migration.sql(vector_schema=facts.vector_schema or "public")
+        parts.append(f"begin;\n{body}commit;\n" if migration.in_transaction else body)
+    return "\n".join(parts)
+
+
+def _apply(connection: Connection[Any], migration: Migration, vector_schema: str) -> None:
+    statements = migration.sql(vector_schema=vector_schema)
+    try:
+        if migration.in_transaction:
+            with connection.transaction():
+                connection.execute(statements.encode())
+            return
+        # Several statements sent at once would be one implicit transaction.
+        for statement in re.split(r";\s*\n", statements):
             connection.execute(statement.encode())
+    except psycopg.Error as error:
+        failure = translate(error)
+        if failure.retryable:
+            raise
+        kept = "nothing of it was kept" if migration.in_transaction else "what it did before that was kept"
+        reason = (error.diag.message_primary or str(error)).strip()
+        raise DatabaseError(f"migration {migration} failed, {kept}: {reason}") from error
 
 
 def _create_vector(connection: Connection[Any]) -> str:
     try:
-        connection.execute("create extension if not exists vector schema public")
-    except pg.InsufficientPrivilege as error:
+        connection.execute(_EXTENSION.encode())
+    except (pg.InsufficientPrivilege, pg.InvalidSchemaName) as error:
         raise DatabaseError(
-            "this role may not create the extension vector: have a superuser run "
-            "'create extension vector' in the database, then migrate again"
+            f"the extension vector cannot be created ({error.diag.message_primary}): have a superuser run "
+            "'create extension vector' in the database, in whichever schema, then migrate again"
         ) from error
     return "public"
 
 
+def _create_ledger(connection: Connection[Any]) -> None:
+    try:
+        # Asked for first: `if not exists` wants the right to create a schema even where it is there.
+        if not _is_there(connection, "select to_regnamespace('mindia') is not null"):
+            connection.execute(_SCHEMA.encode())
+        connection.execute(_LEDGER.encode())
+    except pg.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"this role may not create Mindia's tables ({error.diag.message_primary}): have the database's owner run "
+            "'create schema mindia authorization <this role>', then migrate again"
+        ) from error
+
+
 def _applied(connection: Connection[Any]) -> dict[int, str]:
-    with own_cursor(connection, bool) as cursor:
-        cursor.execute("select to_regclass('mindia.schema_migrations') is not null")
-        if not cursor.fetchone():
-            return {}
+    if not _is_there(connection, "select to_regclass('mindia.schema_migrations') is not null"):
+        return {}
     with own_cursor(connection, lambda version, checksum: (version, checksum)) as cursor:
         cursor.execute("select version, checksum from mindia.schema_migrations order by version")
         return dict(cursor.fetchall())
+
+
+def _is_there(connection: Connection[Any], query: LiteralString) -> bool:
+    with own_cursor(connection, bool) as cursor:
+        cursor.execute(query)
+        return bool(cursor.fetchone())
 
 
 @contextmanager

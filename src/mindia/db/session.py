@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, LiteralString, Protocol, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from mindia.db._cursor import own_cursor
 from mindia.db._translate import translated
 from mindia.errors import (
+    AlreadyExistsError,
     ClosedError,
     ConnectionLostError,
     TransactionConflictError,
@@ -43,7 +44,8 @@ class Session:
     def __init__(self, connection: Connection[Any], facts: ServerFacts) -> None:
         self.connection = connection
         self.repeated = False
-        self._vector_schema = facts.vector_schema or "public"
+        # A percent sign of its name would be taken for a placeholder.
+        self._vector_schema = (facts.vector_schema or "public").replace("%", "%%")
 
     def all(self, query: LiteralString, parameters: Parameters = (), *, row: Callable[..., T]) -> list[T]:
         """Return all rows, each as `row(*columns)`. `{vector}` in a query stands for the schema of pgvector."""
@@ -79,9 +81,15 @@ class OwnTransaction:
 
     A call is run once more after a lost connection or a serialization failure. `work` bears that by ids that were made
     before it, and by looking at `Session.repeated`.
+
+    Args:
+        database: Whose pool.
+        tenant_id: The tenant that the statements are for.
+        beside: On a connection apart from the pool, see `Database.side_transaction`.
     """
 
-    def __init__(self, database: Database, tenant_id: UUID | None) -> None:
+    def __init__(self, database: Database, tenant_id: UUID | None, *, beside: bool = False) -> None:
+        self._begin = database.side_transaction if beside else database.transaction
         self._database = database
         self._tenant_id = tenant_id
 
@@ -90,13 +98,20 @@ class OwnTransaction:
         try:
             return self._once(work)
         except TransactionConflictError:
-            pass
+            repeated = False  # it was rolled back for certain
         except ConnectionLostError:
             self._database.drop_lost_connections()
+            repeated = True
+        try:
+            return self._once(work, repeated=repeated)
+        except AlreadyExistsError:
+            if not repeated:
+                raise
+        # The first try was still being committed; now that it has been, `work` finds what it wrote.
         return self._once(work, repeated=True)
 
     def _once(self, work: Callable[[Session], T], *, repeated: bool = False) -> T:
-        with self._database.transaction() as session:
+        with self._begin() as session:
             session.repeated = repeated
             if self._tenant_id is not None:
                 session.execute(_SET_TENANT, (self._tenant_id,))
@@ -151,6 +166,7 @@ class OpenTransaction:
         """Run `work` in a savepoint, so that a caught error leaves the transaction usable."""
         self._scope.check()
         session = self._scope.session
+        check_in_transaction(session.connection)
         with translated(), session.connection.transaction():
             if self._tenant_id is None:
                 return work(session)
@@ -170,11 +186,38 @@ def check_joinable(connection: Connection[Any]) -> None:
         )
     if connection.closed:
         raise TransactionError("the connection handed in is closed")
-    status = connection.info.transaction_status
-    if status == TransactionStatus.INERROR:
-        raise TransactionError("the transaction handed in has failed already: roll it back first")
-    if status == TransactionStatus.IDLE and connection.autocommit:
+    if connection.info.encoding != "utf-8":
+        raise TransactionError(
+            f"the connection handed in speaks {connection.info.parameter_status('client_encoding')}: "
+            "set its client_encoding to UTF8"
+        )
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        check_in_transaction(connection)
+    elif connection.autocommit:
         raise TransactionError(
             "the connection handed in commits each statement by itself: begin a transaction on it first, "
             "with connection.transaction() or, in Django, atomic()"
         )
+
+
+def check_in_transaction(connection: Connection[Any]) -> None:
+    """Raise where statements would not be part of the transaction that was begun, or could not be committed with it."""
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        # There, a statement's error comes up in a later one, maybe in the host's.
+        raise TransactionError("the connection is in pipeline mode: leave connection.pipeline() first")
+    match connection.info.transaction_status:
+        case TransactionStatus.INTRANS:
+            return
+        case TransactionStatus.UNKNOWN:
+            raise ConnectionLostError("the connection to PostgreSQL was lost, and the transaction with it")
+        case TransactionStatus.INERROR:
+            raise TransactionError(
+                "the transaction has failed with a statement on its connection: let the exception of that statement "
+                "pass, or enclose the statement in `with connection.transaction():`"
+            )
+        case TransactionStatus.IDLE:
+            raise TransactionError(
+                "the transaction was ended by a commit or rollback on its connection: leave that to who began it"
+            )
+        case _:
+            raise TransactionError("the connection is in the middle of a statement, as of copy() or stream()")

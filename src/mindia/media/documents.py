@@ -56,4 +56,4 @@ def _text(document: object, page_count: int, max_chars: int) -> str:
         left -= len(clean)
         if left <= 0:
             break
-    return "\n".join(parts).strip()
+    return "\n".join(parts)[:max_chars].strip()

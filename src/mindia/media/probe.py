@@ -59,7 +59,6 @@ def probe(file: BinaryIO, *, size: int, filename: str, declared: str | None, set
         raise EmptyFileError(f"{filename!r} is empty")
     file.seek(0)
     kind = sniff.require(file.read(sniff.HEAD_BYTES), filename=filename)
-    sniff.check_name(kind, filename=filename, declared=declared)
     check_size(size, kind.kind, filename=filename, settings=settings)
     file.seek(0)
     facts: Facts
@@ -70,6 +69,10 @@ def probe(file: BinaryIO, *, size: int, filename: str, declared: str | None, set
             facts = probe_av(file, kind, filename=filename)
         case MediaKind.DOCUMENT:
             facts = probe_pdf(file, filename=filename, max_text_chars=settings.max_text_chars)
+    if facts.kind is not kind.kind:
+        kind = sniff.SOUND_ONLY[kind]
+        check_size(size, kind.kind, filename=filename, settings=settings)
+    sniff.check_name(kind, filename=filename, declared=declared)
     return Probed(content_type=kind.content_type, facts=facts)
 
 

@@ -74,9 +74,16 @@ OGG = MediaType(
     content_type="audio/ogg", kind=_AUDIO, extensions=("ogg", "oga", "opus"), parser="ogg",
     aliases=("application/ogg", "audio/opus", "audio/vorbis"),
 )  # fmt: skip
+WEBM_AUDIO = MediaType(content_type="audio/webm", kind=_AUDIO, extensions=("weba",), parser="matroska")
+MKA = MediaType(
+    content_type="audio/x-matroska", kind=_AUDIO, extensions=("mka",), parser="matroska", aliases=("audio/matroska",)
+)
 PDF = MediaType(content_type="application/pdf", kind=_DOCUMENT, extensions=("pdf",), parser="pdf")
 
-ALLOWED = (JPEG, PNG, GIF, WEBP, AVIF, MP4, MOV, AVI, WEBM, MKV, MP3, M4A, WAV, FLAC, OGG, PDF)
+ALLOWED = (JPEG, PNG, GIF, WEBP, AVIF, MP4, MOV, AVI, WEBM, MKV, MP3, M4A, WAV, FLAC, OGG, WEBM_AUDIO, MKA, PDF)
+
+SOUND_ONLY = {MP4: M4A, MOV: M4A, WEBM: WEBM_AUDIO, MKV: MKA}
+"""What a container of video is where the parser finds nothing but sound in it; the first bytes do not tell."""
 
 _AVIF_BRANDS = {b"avif", b"avis"}
 _M4A_BRANDS = {b"M4A ", b"M4B "}
@@ -125,13 +132,13 @@ def check_name(found: MediaType, *, filename: str, declared: str | None) -> None
     """
     extension = extension_of(filename)
     claimed = next((kind for kind in ALLOWED if extension in kind.extensions), None)
-    if claimed is not None and claimed is not found and not _same_family(claimed, found):
+    if claimed is not None and not _may_be_called(found, claimed):
         raise TypeMismatchError(f"{filename!r} is not {claimed.content_type}: its bytes are {found.content_type}")
     plain = (declared or "").partition(";")[0].strip().lower()
     if plain in _UNDECLARED:
         return
     named = next((kind for kind in ALLOWED if plain == kind.content_type or plain in kind.aliases), None)
-    if named is None or (named is not found and not _same_family(named, found)):
+    if named is None or not _may_be_called(found, named):
         raise TypeMismatchError(f"{filename!r} was declared as {plain!r}; its bytes are {found.content_type}")
 
 
@@ -150,9 +157,12 @@ def require(head: bytes, *, filename: str) -> MediaType:
     return found
 
 
-def _same_family(one: MediaType, other: MediaType) -> bool:
-    """Tell whether writers of one type commonly use the name of the other: mp4 and mov, webm and mkv."""
-    return one.kind is other.kind and one.parser == other.parser and one.kind in (_VIDEO, _AUDIO)
+def _may_be_called(found: MediaType, other: MediaType) -> bool:
+    """Tell whether writers of a type commonly use the name of the other: of the same container, but sound is no video.
+
+    So `.mp4` may be QuickTime, and may hold nothing but sound; `.m4a` may not hold pictures.
+    """
+    return found.parser == other.parser and not (found.kind is _VIDEO and other.kind is _AUDIO)
 
 
 def _iso_media(head: bytes) -> MediaType | None:

@@ -21,8 +21,8 @@ _MICROSECONDS = 1_000_000
 def probe_av(file: BinaryIO, kind: MediaType, *, filename: str) -> VideoFacts | AudioFacts:
     """Decode the beginning of a video or audio file and return its facts.
 
-    The demuxer is held to the type that was found from the bytes, and reads nothing but the file: left to itself FFmpeg
-    would follow a playlist to other files.
+    A container of video that holds nothing but sound is audio. The demuxer is held to the type that was found from the
+    bytes, and reads nothing but the file: left to itself FFmpeg would follow a playlist to other files.
 
     Raises:
         CorruptMediaError: It cannot be decoded, or has no stream of its kind.
@@ -35,12 +35,17 @@ def probe_av(file: BinaryIO, kind: MediaType, *, filename: str) -> VideoFacts | 
 
     try:
         with av.open(file, mode="r", format=kind.parser, options={"protocol_whitelist": "file"}) as container:
-            if kind.kind is MediaKind.VIDEO and container.streams.video:
-                return _video(container, container.streams.video[0], filename)
-            if container.streams.audio:
+            cover = av.stream.Disposition.attached_pic
+            pictures = [stream for stream in container.streams.video if not stream.disposition & cover]
+            if kind.kind is MediaKind.VIDEO and pictures:
+                return _video(container, pictures[0], filename)
+            if container.streams.audio and (kind.kind is MediaKind.AUDIO or kind in sniff.SOUND_ONLY):
                 return _audio(container, container.streams.audio[0], kind, filename)
+    except CorruptMediaError:
+        raise
     except (av.error.FFmpegError, OSError, ValueError, EOFError, IndexError) as error:
-        raise CorruptMediaError(f"{filename!r} cannot be read as {kind.content_type}: {error}") from error
+        reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
+        raise CorruptMediaError(f"{filename!r} cannot be read as {kind.content_type}: {reason}") from error
     raise CorruptMediaError(f"{filename!r} ({kind.content_type}) has no {kind.kind} stream")
 
 

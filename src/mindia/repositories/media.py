@@ -22,7 +22,12 @@ from mindia.domain.media import (
     Staged,
     Video,
 )
+from mindia.repositories._text import indexable
 from mindia.repositories.events import event_parameters, fan_out
+
+_MAX_INDEXED_DESCRIPTION = 200_000
+_MAX_INDEXED_BODY = 700_000
+"""Together with title and metadata at most 1,048,575 bytes: the limit of a tsvector."""
 
 COLUMNS: LiteralString = """
 m.kind::text, m.id, m.tenant_id, m.filename, m.original_filename, m.content_type, m.file_size, m.sha256, m.s3_key,
@@ -72,9 +77,9 @@ _ADD_AFTER: LiteralString = f"""
     select %(tenant_id)s::uuid, %(id)s::uuid, %(kind)s::mindia.entity_type, %(language)s, %(title)s, %(description)s,
            %(body)s, %(metadata)s::jsonb,
            setweight(to_tsvector(%(language)s::regconfig, %(title)s), 'A')
-           || setweight(to_tsvector(%(language)s::regconfig, %(description)s), 'B')
+           || setweight(to_tsvector(%(language)s::regconfig, %(indexed_description)s), 'B')
            || setweight(to_tsvector(%(language)s::regconfig, %(words)s), 'C')
-           || setweight(to_tsvector(%(language)s::regconfig, %(body)s), 'D')
+           || setweight(to_tsvector(%(language)s::regconfig, %(indexed_body)s), 'D')
     from media
 ), task as (
     insert into mindia.tasks (id, tenant_id, task_type, kind, payload, dedup_key)
@@ -108,6 +113,13 @@ select id from media
 """
 
 _GET = f"select {COLUMNS} from mindia.media m where m.tenant_id = %s and m.id = %s"
+
+_IS_STORED: dict[MediaKind, LiteralString] = {
+    MediaKind.IMAGE: "select true from mindia.images where tenant_id = %s and id = %s",
+    MediaKind.VIDEO: "select true from mindia.videos where tenant_id = %s and id = %s",
+    MediaKind.AUDIO: "select true from mindia.audios where tenant_id = %s and id = %s",
+    MediaKind.DOCUMENT: "select true from mindia.documents where tenant_id = %s and id = %s",
+}
 
 _FIND: LiteralString = f"""
 select {COLUMNS} from mindia.media m
@@ -169,8 +181,10 @@ def add(session: Session, new: NewMedia) -> Media | None:
         "language": new.language,
         "title": new.title,
         "description": new.description,
+        "indexed_description": indexable(new.description, max_bytes=_MAX_INDEXED_DESCRIPTION),
         "words": new.words,
         "body": body,
+        "indexed_body": indexable(body, max_bytes=_MAX_INDEXED_BODY),
         "task_id": new.task_id,
         "task": Jsonb({"entity_id": str(staged.id), "entity_type": staged.facts.kind}),
         **event_parameters(new.event),
@@ -200,6 +214,11 @@ def delete(session: Session, media: Media, *, s3_keys: list[str], s3_prefixes: l
 def get(session: Session, tenant_id: UUID, media_id: UUID) -> Media | None:
     """Read an item of any kind."""
     return session.one(_GET, (tenant_id, media_id), row=media_of)
+
+
+def is_stored(session: Session, staged: Staged) -> bool:
+    """Tell whether there is a row of what was staged, expired or not."""
+    return session.one(_IS_STORED[staged.kind], (staged.tenant_id, staged.id), row=bool) is not None
 
 
 def page(

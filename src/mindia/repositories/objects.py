@@ -8,6 +8,7 @@ from uuid import UUID
 import attrs
 
 from mindia.db.session import Session
+from mindia.repositories._text import storable
 
 _LEASE = """
 insert into mindia.staged_objects (tenant_id, id, s3_bucket)
@@ -43,6 +44,13 @@ update mindia.deleted_objects
 set attempts = attempts + 1, last_error = %s,
     next_attempt_at = now() + least(interval '1 hour', interval '10 seconds' * power(2, least(attempts, 20)))
 where tenant_id = %s and id = %s
+"""
+
+_PUT_OFF = """
+insert into mindia.deleted_objects
+    (tenant_id, id, s3_bucket, s3_keys, s3_prefixes, attempts, last_error, next_attempt_at)
+values (%s, %s, %s, %s, '{}', 1, %s, now() + interval '10 seconds')
+on conflict on constraint deleted_objects_pkey do nothing
 """
 
 
@@ -86,6 +94,11 @@ def take_one_staged(session: Session, tenant_id: UUID, staged_id: UUID) -> Stage
     return session.one(_TAKE_ONE_STAGED, (tenant_id, staged_id), row=StagedObject)
 
 
+def put_off_staged(session: Session, staged: StagedObject, *, s3_key: str, error: str) -> None:
+    """Put the bytes of a staged object on record for removal later, since removing them has failed."""
+    session.execute(_PUT_OFF, (staged.tenant_id, staged.id, staged.s3_bucket, [s3_key], storable(error)))
+
+
 def lock_deleted(session: Session, *, limit: int) -> list[DeletedObject]:
     """Lock deleted objects whose bytes are due for removal."""
     return session.all(_DUE, (limit,), row=DeletedObject)
@@ -98,4 +111,4 @@ def forget_deleted(session: Session, deleted: DeletedObject) -> None:
 
 def postpone_deleted(session: Session, deleted: DeletedObject, *, error: str) -> None:
     """Try again later, waiting longer each time, up to an hour."""
-    session.execute(_POSTPONE, (error, deleted.tenant_id, deleted.id))
+    session.execute(_POSTPONE, (storable(error), deleted.tenant_id, deleted.id))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from mindia.db.session import Session
 from mindia.domain.tasks import Task, TaskStatus, TaskType
+from mindia.repositories._text import storable
+
+_MAX_MESSAGE_CHARS = 2_000
+_MAX_TRACEBACK_CHARS = 8_000
 
 _COLUMNS: LiteralString = """
 t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.status::text, t.priority, t.retry_count, t.max_retries,
@@ -20,7 +23,7 @@ t.attempt, t.created_at, t.scheduled_for, t.started_at, t.completed_at, t.error_
 _ENQUEUE = f"""
 insert into mindia.tasks as t
     (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key)
-values (%(id)s, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, %(payload)s, %(priority)s,
+values (%(id)s, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, %(payload)s::jsonb, %(priority)s,
         coalesce(%(run_at)s::timestamptz, now()), %(max_retries)s, %(dedup_key)s)
 on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running')
 do update set dedup_key = excluded.dedup_key
@@ -43,61 +46,66 @@ from due where t.id = due.id
 returning {_COLUMNS}
 """
 
-# Both are fenced: what a worker that was given up on says about an earlier attempt touches no row.
+# What is said about an attempt is fenced: from a worker that was given up on it touches no row.
 _COMPLETE = """
 update mindia.tasks set status = 'completed', completed_at = now(), worker_id = null, error_message = null
 where id = %s and worker_id = %s and attempt = %s and status = 'running'
 """
 
-_FAIL = """
-with failed as (
+# End, retry and record of an attempt that failed, in one write. The wait is 0.5 to 1.5 times as long as the exponential
+# one, and 0.5 to 1 times the longest: what failed together does not come back together.
+_FAILED: LiteralString = """
+failed as (
     update mindia.tasks t
-    set status = case when %(final)s or t.retry_count >= t.max_retries then 'failed' else 'pending' end
-                 ::mindia.task_status,
-        retry_count = t.retry_count + case when %(final)s or t.retry_count >= t.max_retries then 0 else 1 end,
-        completed_at = case when %(final)s or t.retry_count >= t.max_retries then now() end,
-        scheduled_for = now() + least(%(cap)s::interval, %(base)s::interval * power(2, least(t.retry_count, 30)))
-                        * (0.5 + random()),
+    set status = case when e.is_last then 'failed' else 'pending' end::mindia.task_status,
+        retry_count = t.retry_count + case when e.is_last then 0 else 1 end,
+        completed_at = case when e.is_last then now() end,
+        scheduled_for = case when e.is_last then t.scheduled_for else now() + least(
+            %(base)s::interval * power(2, least(t.retry_count, 30)) * (0.5 + random()),
+            %(cap)s::interval * (1 - random() / 2)
+        ) end,
         worker_id = null, error_message = %(error_message)s
-    where t.id = %(id)s and t.worker_id = %(worker_id)s and t.attempt = %(attempt)s and t.status = 'running'
+    from ended e where t.id = e.id
     returning t.id, t.attempt, t.status
 ), recorded as (
     insert into mindia.task_errors (task_id, attempt, error_type, error_message, traceback)
     select id, attempt, %(error_type)s, %(error_message)s, %(traceback)s from failed
     on conflict on constraint task_errors_pkey do nothing
 )
+"""
+
+_FAIL: LiteralString = f"""
+with ended as materialized (
+    select t.id, %(final)s::boolean or t.retry_count >= t.max_retries as is_last from mindia.tasks t
+    where t.id = %(id)s and t.worker_id = %(worker_id)s and t.attempt = %(attempt)s and t.status = 'running'
+    for update
+), {_FAILED}
 select status::text from failed
 """
 
-_RELEASE = """
-update mindia.tasks set status = 'pending', worker_id = null, started_at = null
-where worker_id = %s and status = 'running'
-"""
-
-# A task that kills its worker must not run for ever: being rescued counts as a failure.
-_RESCUE = """
-with dead as materialized (
-    select t.id from mindia.tasks t
+# A task that kills its worker must not run for ever: being rescued is a failed attempt. It waits as after any other, so
+# that it does not take down with it the same tasks again and again.
+_RESCUE: LiteralString = f"""
+with ended as materialized (
+    select t.id, t.retry_count >= t.max_retries as is_last from mindia.tasks t
     where t.status = 'running' and not exists (
         select from mindia.workers w where w.id = t.worker_id and w.heartbeat_at > now() - %(timeout)s::interval
     )
     for update skip locked
-), rescued as (
-    update mindia.tasks t
-    set status = case when t.retry_count >= t.max_retries then 'failed' else 'pending' end::mindia.task_status,
-        retry_count = t.retry_count + case when t.retry_count >= t.max_retries then 0 else 1 end,
-        completed_at = case when t.retry_count >= t.max_retries then now() end,
-        scheduled_for = now(), worker_id = null, error_message = 'the worker died'
-    from dead where t.id = dead.id
-    returning t.id, t.attempt
-), recorded as (
-    insert into mindia.task_errors (task_id, attempt, error_type, error_message)
-    select id, attempt, 'WorkerDied', 'the worker died' from rescued
-    on conflict on constraint task_errors_pkey do nothing
-), buried as (
-    delete from mindia.workers where heartbeat_at <= now() - %(timeout)s::interval
+), {_FAILED}, buried as (
+    delete from mindia.workers where id in (
+        select id from mindia.workers where heartbeat_at <= now() - %(timeout)s::interval for update skip locked
+    )
 )
-select count(*)::int from rescued
+select count(*)::int from failed
+"""
+
+# Counts for nothing: the task has done nothing wrong.
+_RELEASE = """
+update mindia.tasks t set status = 'pending', worker_id = null, started_at = null
+where t.worker_id = %s and t.status = 'running' and not exists (
+    select from unnest(%s::uuid[], %s::int[]) as kept (id, attempt) where kept.id = t.id and kept.attempt = t.attempt
+)
 """
 
 _HEARTBEAT = """
@@ -115,19 +123,19 @@ def enqueue(
     tenant_id: UUID | None,
     task_type: TaskType,
     kind: str,
-    payload: Any,
+    payload: str,
     priority: int,
     run_at: datetime | None,
     max_retries: int,
     dedup_key: str | None,
 ) -> Task:
-    """Write a task, or return the one that is pending or running under the same key."""
+    """Write a task, whose payload is JSON, or return the one that is pending or running under the same key."""
     parameters = {
         "id": task_id,
         "tenant_id": tenant_id,
         "task_type": task_type,
         "kind": kind,
-        "payload": Jsonb(payload),
+        "payload": payload,
         "priority": priority,
         "run_at": run_at,
         "max_retries": max_retries,
@@ -161,7 +169,7 @@ def fail(
     worker_id: UUID,
     error_type: str,
     error_message: str,
-    traceback: str | None,
+    traceback: str,
     final: bool,
     base: timedelta,
     cap: timedelta,
@@ -172,8 +180,8 @@ def fail(
         "worker_id": worker_id,
         "attempt": task.attempt,
         "error_type": error_type,
-        "error_message": error_message,
-        "traceback": traceback,
+        "error_message": storable(error_message)[:_MAX_MESSAGE_CHARS],
+        "traceback": storable(traceback)[-_MAX_TRACEBACK_CHARS:],
         "final": final,
         "base": base,
         "cap": cap,
@@ -181,14 +189,22 @@ def fail(
     return session.one(_FAIL, parameters, row=TaskStatus)
 
 
-def release(session: Session, worker_id: UUID) -> int:
-    """Put back what a worker has claimed and not begun; it does not count against the retries."""
-    return session.execute(_RELEASE, (worker_id,))
+def release(session: Session, worker_id: UUID, *, keep: Collection[Task] = ()) -> int:
+    """Put back what a worker has claimed, except some attempts; it does not count against the retries."""
+    return session.execute(_RELEASE, (worker_id, [task.id for task in keep], [task.attempt for task in keep]))
 
 
-def rescue(session: Session, *, worker_timeout: timedelta) -> int:
+def rescue(session: Session, *, worker_timeout: timedelta, base: timedelta, cap: timedelta) -> int:
     """Put back the tasks of workers that have died, counted against their retries."""
-    return session.one(_RESCUE, {"timeout": worker_timeout}, row=int) or 0
+    parameters = {
+        "timeout": worker_timeout,
+        "base": base,
+        "cap": cap,
+        "error_type": "WorkerDied",
+        "error_message": "the worker died",
+        "traceback": None,
+    }
+    return session.one(_RESCUE, parameters, row=int) or 0
 
 
 def heartbeat(session: Session, *, worker_id: UUID, hostname: str, pid: int) -> None:

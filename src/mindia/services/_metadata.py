@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 
 from mindia.domain.media import Metadata
 from mindia.errors import InvalidError
+from mindia.repositories._text import storable
 
 MAX_KEYS = 50
 MAX_KEY_CHARS = 64
 MAX_VALUE_BYTES = 512
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON writes it, and not the backslash and letters that look like it."""
 
 
 def checked_metadata(metadata: Metadata | None) -> Metadata:
@@ -28,6 +34,8 @@ def checked_metadata(metadata: Metadata | None) -> Metadata:
     for key, value in metadata.items():
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARS:
             raise InvalidError(f"a metadata key has 1 to {MAX_KEY_CHARS} characters: {str(key)[:80]!r}")
+        if storable(key) != key:
+            raise InvalidError(f"the metadata key {key!r} has a NUL character or half a character")
         try:
             text = json.dumps(value, allow_nan=False, ensure_ascii=False)
             size = len(text.encode())
@@ -35,8 +43,14 @@ def checked_metadata(metadata: Metadata | None) -> Metadata:
             raise InvalidError(f"the metadata value of {key!r} is not JSON: {error}") from error
         if size > MAX_VALUE_BYTES:
             raise InvalidError(f"the metadata value of {key!r} has {size} bytes; the limit is {MAX_VALUE_BYTES}")
-        if "\\u0000" in text or "\0" in key:
+        if _NUL.search(text):
             raise InvalidError(f"the metadata value of {key!r} has a NUL character, which cannot be stored")
     # Through JSON and back: what is returned now equals what is read later.
-    copy: Metadata = json.loads(json.dumps(dict(metadata)))
+    copy: Metadata = json.loads(json.dumps(dict(metadata)), parse_float=_as_read)
     return copy
+
+
+def _as_read(number: str) -> int | float:
+    """Return a number as PostgreSQL gives it back: `1e23` has no exponent there, and so becomes a whole number."""
+    exact = Decimal(number)
+    return int(exact) if exact.as_tuple().exponent >= 0 else float(number)  # type: ignore[operator]  # it is finite

@@ -10,12 +10,15 @@ from io import RawIOBase
 from typing import BinaryIO
 from uuid import UUID
 
+import attrs
+
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
+from mindia.db.session import OwnTransaction, Session
 from mindia.domain.media import Staged
 from mindia.errors import StagedObjectExpiredError
-from mindia.repositories import objects
+from mindia.repositories import media, objects
 from mindia.services._keys import original_key
 from mindia.storage.base import Storage
 
@@ -32,6 +35,7 @@ class StagingLeases:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._unit = OwnTransaction(database, None, beside=True)
         self._grace_s = settings.staging_grace.total_seconds()
         self._start_afresh()
 
@@ -50,19 +54,30 @@ class StagingLeases:
             while len(self._blocks) > _MAX_TENANTS:
                 self._blocks.popitem(last=False)
         with block.lock:
-            if not block.keys or time.monotonic() > block.good_until:
+            if not block.keys or block.deadline.passed:
                 block.size = min(2 * block.size or 1, _MAX_BLOCK)
                 # From before the commit on, so that our clock never runs behind the lease.
-                good_until = time.monotonic() + self._grace_s / 3
-                keys = [uuid7() for _ in range(block.size)]
-                with self._database.side_transaction() as session:
-                    objects.lease(session, tenant_id, keys, s3_bucket=s3_bucket)
-                block.keys, block.good_until = keys, good_until
+                deadline = _Deadline.after(self._grace_s / 3)
+                keys = [uuid7() for _ in range(block.size)][::-1]  # taken from the end: the oldest first
+                self._unit.run(lambda session: objects.lease(session, tenant_id, keys, s3_bucket=s3_bucket))
+                block.keys, block.deadline = keys, deadline
             return block.keys.pop()
 
-    def renewing(self, source: BinaryIO, tenant_id: UUID, key: UUID) -> BinaryIO:
-        """Return a reader of `source` that renews the lease of a key while a long upload goes on."""
-        return _RenewingReader(source, self, tenant_id, key)  # type: ignore[return-value]  # it reads, that is enough
+    def put(self, storage: Storage, staged: Staged, source: BinaryIO, *, s3_bucket: str) -> None:
+        """Store staged bytes, renewing the lease of their key while a long upload goes on.
+
+        Raises:
+            StagedObjectExpiredError: It was swept all the same; nothing stays in the store.
+            StorageError: The object store failed.
+        """
+        key = original_key(staged.id)
+        reader = _RenewingReader(source, self, staged)
+        try:
+            storage.put(s3_bucket, key, reader, content_type=staged.content_type)  # type: ignore[arg-type]  # it reads
+            reader.renew_if_due()
+        except StagedObjectExpiredError:
+            storage.delete(s3_bucket, [key])
+            raise
 
     def renew(self, tenant_id: UUID, key: UUID) -> None:
         """Start the grace period of a key anew.
@@ -70,19 +85,22 @@ class StagingLeases:
         Raises:
             StagedObjectExpiredError: It was swept.
         """
-        with self._database.side_transaction() as session:
-            if not objects.renew(session, tenant_id, key):
-                raise StagedObjectExpiredError(
-                    f"the staged object {key} was swept while its bytes were being stored: the upload stood still for "
-                    "longer than Settings.staging_grace"
-                )
+        if not self._unit.run(lambda session: objects.renew(session, tenant_id, key)):
+            raise StagedObjectExpiredError(
+                f"the staged object {key} was swept while its bytes were being stored: the upload stood still for "
+                "longer than Settings.staging_grace"
+            )
 
-    def discard(self, storage: Storage, staged: Staged) -> None:
+    def discard(self, storage: Storage, staged: Staged, *, s3_bucket: str) -> None:
         """Remove staged bytes, unless an item has been made of them."""
-        with self._database.side_transaction() as session:
+
+        def work(session: Session) -> None:
             taken = objects.take_one_staged(session, staged.tenant_id, staged.id)
-            if taken is not None:
-                storage.delete(taken.s3_bucket, [original_key(taken.id)])
+            # What was swept before it was stored is on no record, and no item points at it.
+            if taken is not None or not media.is_stored(session, staged):
+                storage.delete(s3_bucket, [original_key(staged.id)])
+
+        OwnTransaction(self._database, staged.tenant_id, beside=True).run(work)
 
     @property
     def renew_after_s(self) -> float:
@@ -95,22 +113,40 @@ class _Block:
         self.lock = threading.Lock()
         self.keys: list[UUID] = []
         self.size = 0
-        self.good_until = 0.0
+        self.deadline = _Deadline.after(0)
+
+
+@attrs.frozen
+class _Deadline:
+    """A moment by two clocks: the one stands still while a laptop sleeps, the other can be set back."""
+
+    monotonic: float
+    wall: float
+
+    @classmethod
+    def after(cls, seconds: float) -> _Deadline:
+        return cls(time.monotonic() + seconds, time.time() + seconds)
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() > self.monotonic or time.time() > self.wall
 
 
 class _RenewingReader(RawIOBase):
-    def __init__(self, source: BinaryIO, leases: StagingLeases, tenant_id: UUID, key: UUID) -> None:
+    def __init__(self, source: BinaryIO, leases: StagingLeases, staged: Staged) -> None:
         self._source = source
         self._leases = leases
-        self._tenant_id = tenant_id
-        self._key = key
-        self._renew_at = time.monotonic() + leases.renew_after_s
+        self._staged = staged
+        self._deadline = _Deadline.after(leases.renew_after_s)
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        if time.monotonic() > self._renew_at:
-            self._leases.renew(self._tenant_id, self._key)
-            self._renew_at = time.monotonic() + self._leases.renew_after_s
+        self.renew_if_due()
         return self._source.read(size)
+
+    def renew_if_due(self) -> None:
+        if self._deadline.passed:
+            self._leases.renew(self._staged.tenant_id, self._staged.id)
+            self._deadline = _Deadline.after(self._leases.renew_after_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 
 from mindia._handles import Handle
@@ -30,13 +31,14 @@ class Maintenance(Handle):
     def sweep_staged(self, *, older_than: timedelta | None = None) -> int:
         """Remove the bytes of staged objects that no item was made of, and return how many objects that were.
 
-        An object that an open transaction is adding is left alone, however old it is.
+        An object that an open transaction is adding is left alone, however old it is. Where the object store fails, the
+        removal is put on record and `remove_deleted` tries it again later.
 
         Args:
             older_than: Instead of `Settings.staging_grace`.
 
         Raises:
-            StorageError: The object store failed; what was not removed stays on record.
+            InvalidError: `older_than` is negative.
         """
         grace = self._settings.staging_grace if older_than is None else older_than
         if grace < timedelta():
@@ -45,12 +47,14 @@ class Maintenance(Handle):
         while True:
             with self._database.transaction() as session:
                 staged = objects.take_staged(session, older_than=grace, limit=_BATCH)
-                keys = defaultdict(list)
+                by_bucket = defaultdict(list)
                 for taken in staged:
-                    keys[taken.s3_bucket].append(original_key(taken.id))
-                for bucket, stale in keys.items():
-                    self._storage.delete(bucket, stale)
-            swept += len(staged)
+                    by_bucket[taken.s3_bucket].append(taken)
+                for bucket, stale in by_bucket.items():
+                    error = self._remove(bucket, [original_key(taken.id) for taken in stale])
+                    for taken in stale if error is not None else ():
+                        objects.put_off_staged(session, taken, s3_key=original_key(taken.id), error=str(error))
+                    swept += 0 if error is not None else len(stale)
             if len(staged) < _BATCH:
                 return swept
 
@@ -64,15 +68,25 @@ class Maintenance(Handle):
             with self._database.transaction() as session:
                 due = objects.lock_deleted(session, limit=_BATCH)
                 for deleted in due:
-                    try:
-                        self._storage.delete(deleted.s3_bucket, deleted.s3_keys)
-                        for prefix in deleted.s3_prefixes:
-                            self._storage.delete_prefix(deleted.s3_bucket, prefix)
-                    except StorageError as error:
-                        _log.warning("the bytes of %s could not be removed: %s", deleted.id, error)
-                        objects.postpone_deleted(session, deleted, error=str(error))
-                    else:
+                    error = self._remove(deleted.s3_bucket, deleted.s3_keys, deleted.s3_prefixes)
+                    if error is None:
                         objects.forget_deleted(session, deleted)
                         removed += 1
+                    else:
+                        objects.postpone_deleted(session, deleted, error=str(error))
             if len(due) < _BATCH:
                 return removed
+
+    def _remove(self, bucket: str, keys: Sequence[str], prefixes: Sequence[str] = ()) -> Exception | None:
+        """Remove bytes and return why that failed, if it did: what fails must not be in the way of the rest."""
+        try:
+            self._storage.delete(bucket, keys)
+            for prefix in prefixes:
+                self._storage.delete_prefix(bucket, prefix)
+        except StorageError as error:
+            _log.warning("bytes in bucket %s could not be removed: %s", bucket, error)
+            return error
+        except Exception as error:  # noqa: BLE001 - logged and put on record with the removal
+            _log.exception("bytes in bucket %s could not be removed", bucket)
+            return error
+        return None

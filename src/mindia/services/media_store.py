@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar, overload
+from typing import BinaryIO, TypeVar, cast, overload
 from uuid import UUID
 
+from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.session import Session
 from mindia.describing.metadata import metadata_words
@@ -30,6 +31,7 @@ from mindia.media.names import clean_filename, words_of
 from mindia.media.probe import probe
 from mindia.media.spool import Spooled, spool
 from mindia.repositories import media as repository
+from mindia.repositories._text import storable
 from mindia.services._keys import derived_prefix, original_key
 from mindia.services._metadata import checked_metadata
 from mindia.services.context import TenantContext
@@ -44,7 +46,7 @@ M = TypeVar("M", Image, Video, Audio, Document)
 _log = logging.getLogger("mindia.media")
 
 
-class MediaStore:
+class MediaStore(Handle):
     """The media of one tenant. Thread-safe, unless it is that of a transaction."""
 
     def __init__(self, context: TenantContext) -> None:
@@ -68,10 +70,10 @@ class MediaStore:
         context = self._context
         context.unit.run(lambda _: None)  # refuses an inactive tenant before the bytes are read
         with _opened(source) as file:
-            original = (filename or _name_of(source)).replace("\0", "")[:255]
-            name = clean_filename(filename or _name_of(source), fallback="unnamed")
+            original = filename or _name_of(source)
+            name = clean_filename(original, fallback="unnamed")
             with spool(file, filename=name, settings=context.settings) as spooled:
-                return self._store(spooled, original, name, content_type)
+                return self._store(spooled, storable(original)[:255], name, content_type)
 
     def _store(self, spooled: Spooled, original: str, name: str, declared: str | None) -> Staged:
         context = self._context
@@ -89,8 +91,7 @@ class MediaStore:
             facts=probed.facts,
         )
         spooled.file.seek(0)
-        source = context.leases.renewing(spooled.file, context.tenant_id, key)
-        context.storage.put(bucket, original_key(key), source, content_type=staged.content_type)
+        context.leases.put(context.storage, staged, spooled.file, s3_bucket=bucket)
         return staged
 
     def add(
@@ -149,7 +150,7 @@ class MediaStore:
             expires_at=expires_at,
             language=context.settings.language,
             title=words_of(staged.filename),
-            description=description.replace("\0", " "),
+            description=storable(description),
             words=words,
             task_id=uuid7(),
             event=MediaEvent.of(staged, "uploaded", id=uuid7(), occurred_at=datetime.now(UTC)),
@@ -243,15 +244,14 @@ class MediaStore:
 
         def work(session: Session) -> None:
             item = repository.get(session, context.tenant_id, media_id)
-            if item is None and session.repeated:
-                return
-            if item is None or not repository.delete(
+            deleted = item is not None and repository.delete(
                 session,
                 item,
                 s3_keys=[item.s3_key],
                 s3_prefixes=[derived_prefix(item.id)],
                 event=MediaEvent.of(item, "deleted", id=event_id, occurred_at=datetime.now(UTC)),
-            ):
+            )
+            if not deleted and not session.repeated:
                 raise NotFoundError(f"there is no media item {media_id}")
 
         context.unit.run(work)
@@ -260,7 +260,7 @@ class MediaStore:
         """Remove what was staged for an item that did not come to be; what fails here is left to the sweep."""
         context = self._context
         try:
-            context.leases.discard(context.storage, staged)
+            context.leases.discard(context.storage, staged, s3_bucket=context.bucket())
         except MindiaError:
             _log.warning("staged object %s was not discarded; the sweep will remove it", staged.id, exc_info=True)
 
@@ -278,20 +278,23 @@ def parse_kind(kind: MediaKind | str) -> MediaKind:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[BinaryIO]:
+def _opened(source: object) -> Iterator[BinaryIO]:
     match source:
         case str() | os.PathLike():
             path = Path(source)
             try:
                 file = path.open("rb")
-            except OSError as error:
-                raise InvalidError(f"{str(source)!r} cannot be read: {error.strerror}") from error
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise InvalidError(f"{str(source)!r} cannot be read: {reason}") from error
             with file:
                 yield file
         case bytes() | bytearray() | memoryview():
-            yield io.BytesIO(source)
+            yield io.BytesIO(bytes(source))
+        case io.TextIOBase():
+            raise InvalidError(f"source must be open for reading bytes (mode 'rb'), not {type(source).__name__}")
         case _ if hasattr(source, "read"):
-            yield source
+            yield cast("BinaryIO", source)
         case _:
             raise InvalidError(f"source must be a path, bytes or a binary file, not {type(source).__name__}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from mindia._handles import Handle
 from mindia.db.session import Session
 from mindia.domain.media import Media, MediaKind
 from mindia.domain.search import SearchResults
@@ -26,7 +27,7 @@ MAX_LIMIT = 100
 _MIN_DEPTH = 50
 
 
-class SearchIndex:
+class SearchIndex(Handle):
     """Finds the media of one tenant. Thread-safe, unless it is that of a transaction."""
 
     def __init__(self, context: TenantContext) -> None:

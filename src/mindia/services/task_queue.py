@@ -5,18 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.session import Session, Unit
 from mindia.domain.tasks import Priority, Task
 from mindia.errors import InvalidError, NotFoundError
 from mindia.repositories import tasks as repository
+from mindia.repositories._text import storable
 from mindia.worker.registry import TaskRegistry
 
 _MAX_RETRIES = 1000
 _MAX_DEDUP_KEY = 255
 
 
-class TaskQueue:
+class TaskQueue(Handle):
     """The tasks of one tenant, or those without a tenant. Thread-safe, unless it is that of a transaction."""
 
     def __init__(self, unit: Unit, tenant_id: UUID | None, registry: TaskRegistry) -> None:
@@ -53,8 +55,8 @@ class TaskQueue:
             raise InvalidError(f"max_retries must be 0 to {_MAX_RETRIES}, not {max_retries}")
         if not -(2**31) <= priority < 2**31:
             raise InvalidError(f"priority must fit in 32 bits, not {priority}")
-        if dedup_key is not None and (not 1 <= len(dedup_key) <= _MAX_DEDUP_KEY or "\0" in dedup_key):
-            raise InvalidError(f"dedup_key has 1 to {_MAX_DEDUP_KEY} characters: {dedup_key[:80]!r}")
+        if dedup_key is not None and (not 1 <= len(dedup_key) <= _MAX_DEDUP_KEY or storable(dedup_key) != dedup_key):
+            raise InvalidError(f"dedup_key has 1 to {_MAX_DEDUP_KEY} characters of Unicode, no NUL: {dedup_key[:80]!r}")
         registered = self._registry.of_payload(payload)
         task_id = uuid7()
         encoded = registered.encode(payload)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from uuid import UUID
 
+from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.session import Session, Unit
 from mindia.domain.tenants import Tenant, TenantStatus
 from mindia.errors import InvalidError, NotFoundError
 from mindia.repositories import tenants
+from mindia.repositories._text import storable
 from mindia.storage.base import Storage
 
 _PAGE = 500
@@ -18,7 +20,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """As on S3: 3 to 63 lower-case letters, digits, dots and hyphens."""
 
 
-class Tenants:
+class Tenants(Handle):
     """Makes and changes tenants. Thread-safe, unless it is that of a transaction."""
 
     def __init__(self, unit: Unit, storage: Storage) -> None:
@@ -109,6 +111,6 @@ def _found(tenant: Tenant | None, tenant_id: UUID) -> Tenant:
 
 def _checked(name: str) -> str:
     name = name.strip()
-    if not 1 <= len(name) <= 255 or "\0" in name:
-        raise InvalidError(f"a tenant's name has 1 to 255 characters, not {len(name)}: {name[:80]!r}")
+    if not 1 <= len(name) <= 255 or storable(name) != name:
+        raise InvalidError(f"a tenant's name has 1 to 255 characters of Unicode, no NUL: {name[:80]!r}")
     return name

@@ -13,6 +13,9 @@ from mindia.errors import InvalidError
 MAX_KEY_BYTES = 1024
 """As on S3."""
 
+MAX_SEGMENT_BYTES = 200
+"""File systems allow 255, of which some are needed for the names of unfinished files."""
+
 
 @attrs.frozen
 class StoredObject:
@@ -31,8 +34,9 @@ class StoredObject:
 class Storage(Protocol):
     """Bytes under keys, in buckets. Thread-safe.
 
-    A bucket comes to be with its first object. Each method raises `InvalidError` for a key that `check_key` refuses,
-    `StorageUnavailableError` where trying again later may help, and `StorageError` where it will not.
+    A bucket comes to be with its first object. Each method raises `InvalidError` for a key that `check_key` refuses and
+    a bucket that `check_bucket` refuses, `StorageUnavailableError` where trying again later may help, and
+    `StorageError` where it will not. What a source raises passes through. `mindia.testing.storage` tests all of it.
     """
 
     @property
@@ -78,13 +82,41 @@ def check_key(key: str) -> None:
 
     Raises:
         InvalidError: The key is empty, longer than 1024 bytes, not in Unicode form NFC, has a control character or a
-            backslash, or a segment that is empty or begins with a dot.
+            backslash, or a segment that is empty, longer than 200 bytes, or begins with a dot.
     """
-    if not key or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-        raise InvalidError(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)} characters: {key[:80]!r}")
-    if unicodedata.normalize("NFC", key) != key:
-        raise InvalidError(f"the key {key[:80]!r} is not in Unicode form NFC")
-    if any(unicodedata.category(character) in ("Cc", "Cs") or character == "\\" for character in key):
-        raise InvalidError(f"the key {key[:80]!r} has a control character or a backslash")
-    if any(not segment or segment.startswith(".") for segment in key.split("/")):
-        raise InvalidError(f"the key {key[:80]!r} has a segment that is empty or begins with a dot")
+    _check(key, "key")
+
+
+def check_bucket(bucket: str) -> None:
+    """Refuse names of buckets that could be understood in another way.
+
+    Raises:
+        InvalidError: The name is not one segment of a key.
+    """
+    _check(bucket, "bucket")
+    if "/" in bucket:
+        raise InvalidError(f"the bucket {bucket[:80]!r} has a slash")
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse prefixes that no key can begin with; the empty one is fine.
+
+    Raises:
+        InvalidError: No key that `check_key` lets pass begins with it.
+    """
+    if prefix:
+        _check(prefix.removesuffix("/"), "prefix")
+
+
+def _check(name: str, what: str) -> None:
+    if not name or len(name.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        raise InvalidError(f"a {what} has 1 to {MAX_KEY_BYTES} bytes, not {len(name)} characters: {name[:80]!r}")
+    if unicodedata.normalize("NFC", name) != name:
+        raise InvalidError(f"the {what} {name[:80]!r} is not in Unicode form NFC")
+    if any(unicodedata.category(character) in ("Cc", "Cs") or character == "\\" for character in name):
+        raise InvalidError(f"the {what} {name[:80]!r} has a control character or a backslash")
+    for segment in name.split("/"):
+        if not segment or segment.startswith("."):
+            raise InvalidError(f"the {what} {name[:80]!r} has a segment that is empty or begins with a dot")
+        if len(segment.encode()) > MAX_SEGMENT_BYTES:
+            raise InvalidError(f"the {what} {name[:80]!r} has a segment of more than {MAX_SEGMENT_BYTES} bytes")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-import io
+import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mindia.errors import InvalidError, ObjectNotFoundError, StorageError, StorageUnavailableError
-from mindia.storage.base import StoredObject, check_key
+from mindia.storage.base import StoredObject, check_bucket, check_key, check_prefix
 
 _CHUNK = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,8 +23,9 @@ _TRIES = 20
 class LocalStorage:
     """Objects as files: `root/bucket/key`.
 
-    An object is written beside its place, synced, and moved there; its folder is synced too. No symbolic link below the
-    root is followed.
+    An object is written beside its place, synced, and moved there; its folder is synced too. Who writes the same object
+    at the same time waits, in other processes too. No symbolic link below the root is followed. Since objects are files
+    in folders, the keys `a` and `a/b` exclude each other.
 
     Args:
         root: The folder; made where it is missing.
@@ -41,26 +41,29 @@ class LocalStorage:
 
     def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str) -> None:  # noqa: ARG002 - of the port
         """Store an object."""
+        check_bucket(bucket)
         check_key(key)
         *parents, name = key.split("/")
-        part = _part(name)
-        with _typed(bucket, key), self._created(bucket, parents, part) as (folder, file):
-            try:
-                shutil.copyfileobj(source, file, _CHUNK)
-                os.fsync(file.fileno())
-                os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(part, dir_fd=folder)
-                raise
-            os.fsync(folder)
+        try:
+            with self._unfinished(bucket, key) as (folder, part):
+                while chunk := source.read(_CHUNK):
+                    with _typed(bucket, key):
+                        _write(part, chunk)
+                with _typed(bucket, key):
+                    os.fsync(part)
+                    os.replace(_part(name), name, src_dir_fd=folder, dst_dir_fd=folder)
+                    os.fsync(folder)
+        except BaseException:
+            self._remove_empty(bucket, parents)
+            raise
 
     def open(self, bucket: str, key: str) -> BinaryIO:
         """Open an object for reading."""
         check_key(key)
         *parents, name = key.split("/")
         with _typed(bucket, key), self._folder(bucket, parents) as folder:
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            # Without waiting, in case that somebody put a pipe there.
+            file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 os.close(file)
                 raise FileNotFoundError(errno.ENOENT, "not a file", key)
@@ -91,9 +94,9 @@ class LocalStorage:
             *parents, name = key.split("/")
             try:
                 with _typed(bucket, key), self._folder(bucket, parents) as folder:
-                    for file in (name, _part(name)):
-                        with suppress(FileNotFoundError):
-                            os.unlink(file, dir_fd=folder)
+                    with suppress(FileNotFoundError, IsADirectoryError):
+                        os.unlink(name, dir_fd=folder)
+                    _remove_abandoned(folder, _part(name))
                     os.fsync(folder)
             except ObjectNotFoundError:
                 continue
@@ -113,24 +116,25 @@ class LocalStorage:
 
     def _files(self, bucket: str, prefix: str, *, parts: bool) -> Iterator[tuple[str, int]]:
         """Yield keys and sizes; with `parts` also the keys that only an unfinished file stands for."""
-        check_key(bucket)
-        top = self.root / bucket
-        start = top / prefix.rpartition("/")[0]
-        if not start.resolve().is_relative_to(top.resolve()):
-            raise InvalidError(f"the prefix {prefix[:80]!r} leaves the bucket")
-        for path, size in _walk(start):
-            key = path.relative_to(top).as_posix()
-            if path.name.startswith("."):
-                if not parts:
-                    continue
-                key = path.with_name(_whole(path.name)).relative_to(top).as_posix()
-            if key.startswith(prefix):
-                yield key, size
+        check_prefix(prefix)
+        *parents, _ = prefix.split("/")
+        try:
+            with _typed(bucket, prefix), self._folder(bucket, parents) as folder:
+                for path, size in _walk(folder, "".join(f"{segment}/" for segment in parents)):
+                    above, slash, name = path.rpartition("/")
+                    if name.startswith("."):
+                        if not parts:
+                            continue
+                        path = above + slash + _whole(name)
+                    if path.startswith(prefix):
+                        yield path, size
+        except ObjectNotFoundError:
+            return
 
     @contextmanager
     def _folder(self, bucket: str, parents: Sequence[str], *, make: bool = False) -> Iterator[int]:
         """Open the folder of an object, step by step, so that no step can be a symbolic link."""
-        check_key(bucket)
+        check_bucket(bucket)
         if make:
             self.root.mkdir(parents=True, exist_ok=True)
         opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -143,7 +147,12 @@ class LocalStorage:
                         pass
                     else:
                         os.fsync(opened)
-                inner = os.open(segment, _FOLDER, dir_fd=opened)
+                try:
+                    inner = os.open(segment, _FOLDER, dir_fd=opened)
+                except NotADirectoryError:
+                    if make or not stat.S_ISREG(os.stat(segment, dir_fd=opened, follow_symlinks=False).st_mode):
+                        raise
+                    raise FileNotFoundError(errno.ENOENT, "an object, not a folder", segment) from None
                 os.close(opened)
                 opened = inner
             yield opened
@@ -151,20 +160,42 @@ class LocalStorage:
             os.close(opened)
 
     @contextmanager
-    def _created(self, bucket: str, parents: Sequence[str], name: str) -> Iterator[tuple[int, io.FileIO]]:
-        """Create a file, its folders too, and open both."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    def _unfinished(self, bucket: str, key: str) -> Iterator[tuple[int, int]]:
+        """Open the unfinished file of an object, for this writer alone, and its folder; nothing stays of a failure."""
+        *parents, name = key.split("/")
         with ExitStack() as stack:
-            for left in reversed(range(_TRIES)):
-                try:
-                    folder = stack.enter_context(self._folder(bucket, parents, make=True))
-                    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
-                    break
-                except FileNotFoundError:
-                    if not left:
-                        raise
-                    stack.close()
-            yield folder, stack.enter_context(io.FileIO(descriptor, "w"))
+            with _typed(bucket, key):
+                folder, part = self._claimed(bucket, parents, _part(name), stack)
+            try:
+                yield folder, part
+            except BaseException:
+                if _is_named(part, _part(name), folder):
+                    os.unlink(_part(name), dir_fd=folder)
+                raise
+
+    def _claimed(self, bucket: str, parents: Sequence[str], part: str, stack: ExitStack) -> tuple[int, int]:
+        """Make an unfinished file, or take over what a killed writer left; return its folder and itself, open.
+
+        Only who holds its lock may move or remove it.
+        """
+        left = _TRIES
+        while True:
+            try:
+                folder = stack.enter_context(self._folder(bucket, parents, make=True))
+                file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            except FileNotFoundError:
+                left -= 1
+                if not left:
+                    raise
+            else:
+                stack.callback(os.close, file)
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Closing is not enough: a child that was forked meanwhile shares the lock.
+                stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
+                if _is_named(file, part, folder):
+                    os.ftruncate(file, 0)
+                    return folder, file
+            stack.close()
 
     def _remove_empty(self, bucket: str, parents: Sequence[str]) -> None:
         for depth in range(len(parents), 0, -1):
@@ -175,16 +206,51 @@ class LocalStorage:
                 return  # not empty, or removed by another
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Yield the files below a folder with their sizes, in the order of their keys."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name + "/" * entry.is_dir(follow_symlinks=False))
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
-            else:
-                with suppress(FileNotFoundError):
-                    yield Path(entry.path), entry.stat(follow_symlinks=False).st_size
+def _walk(folder: int, above: str) -> Iterator[tuple[str, int]]:
+    """Yield the files below an open folder with their sizes, in the order of their keys; links are none."""
+    with os.scandir(folder) as scanned:
+        entries = sorted((entry.name + "/" * entry.is_dir(follow_symlinks=False), entry) for entry in scanned)
+    for name, entry in entries:
+        with suppress(FileNotFoundError):
+            if name.endswith("/"):
+                inner = os.open(entry.name, _FOLDER, dir_fd=folder)
+                try:
+                    yield from _walk(inner, above + name)
+                finally:
+                    os.close(inner)
+            elif entry.is_file(follow_symlinks=False):
+                yield above + name, entry.stat(follow_symlinks=False).st_size
+
+
+def _write(file: int, content: bytes) -> None:
+    """Write all of it: the system may take less than it was given, as where the disk becomes full."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _is_named(file: int, name: str, folder: int) -> bool:
+    """Tell whether an open file is what the name stands for, still."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_abandoned(folder: int, part: str) -> None:
+    """Remove an unfinished file, unless its writer lives: then the object is stored after it was deleted."""
+    try:
+        file = os.open(part, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_named(file, part, folder):
+            os.unlink(part, dir_fd=folder)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(file)
 
 
 def _part(name: str) -> str:
@@ -203,8 +269,10 @@ def _typed(bucket: str, key: str) -> Iterator[None]:
     except FileNotFoundError:
         raise ObjectNotFoundError(f"there is no object {key!r} in bucket {bucket!r}") from None
     except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise StorageError(f"{bucket}/{key} leads over a file or a symbolic link, which is not followed") from error
+        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+            raise StorageError(
+                f"{bucket}/{key} leads over another object or a symbolic link, which is not followed"
+            ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
             raise StorageUnavailableError(f"{bucket}/{key} cannot be stored: {error.strerror}") from error
         raise StorageError(f"{bucket}/{key}: {error.strerror or error}") from error

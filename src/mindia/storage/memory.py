@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from mindia.errors import InvalidError, ObjectNotFoundError
-from mindia.storage.base import StoredObject, check_key
+from mindia.storage.base import StoredObject, check_bucket, check_key, check_prefix
 
 
 class MemoryStorage:
@@ -22,7 +22,7 @@ class MemoryStorage:
 
     def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str) -> None:  # noqa: ARG002 - of the port
         """Store an object."""
-        check_key(key)
+        _check(bucket, key)
         content = source.read()
         with self._lock:
             self._objects[bucket, key] = content
@@ -37,21 +37,21 @@ class MemoryStorage:
 
     def exists(self, bucket: str, key: str) -> bool:
         """Tell whether the object is there."""
-        check_key(key)
+        _check(bucket, key)
         return (bucket, key) in self._objects
 
     def copy(self, bucket: str, key: str, *, to_bucket: str, to_key: str) -> None:
         """Copy an object."""
-        check_key(to_key)
+        _check(to_bucket, to_key)
         content = self._content(bucket, key)
         with self._lock:
             self._objects[to_bucket, to_key] = content
 
     def delete(self, bucket: str, keys: Iterable[str]) -> None:
         """Delete objects; a missing one is fine."""
-        with self._lock:
-            for key in keys:
-                check_key(key)
+        for key in keys:  # which may come from a listing of this very store: the lock is taken for each
+            _check(bucket, key)
+            with self._lock:
                 self._objects.pop((bucket, key), None)
 
     def delete_prefix(self, bucket: str, prefix: str) -> None:
@@ -62,6 +62,8 @@ class MemoryStorage:
 
     def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with `prefix` and come after `after`."""
+        check_bucket(bucket)
+        check_prefix(prefix)
         with self._lock:
             objects = [(key, len(content)) for (within, key), content in self._objects.items() if within == bucket]
         for key, size in sorted(objects):
@@ -69,8 +71,13 @@ class MemoryStorage:
                 yield StoredObject(key, size)
 
     def _content(self, bucket: str, key: str) -> bytes:
-        check_key(key)
+        _check(bucket, key)
         try:
             return self._objects[bucket, key]
         except KeyError:
             raise ObjectNotFoundError(f"there is no object {key!r} in bucket {bucket!r}") from None
+
+
+def _check(bucket: str, key: str) -> None:
+    check_bucket(bucket)
+    check_key(key)

@@ -8,13 +8,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from types import FrameType
+from uuid import UUID
 
 from mindia._handles import Handle
 from mindia.domain.tasks import Task, WorkReport
-from mindia.errors import DatabaseUnavailableError, InvalidError, StorageError
+from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, InvalidError
 from mindia.worker.runner import Outcome, Runtime, TaskRunner
 
 _CLAIM_WHEN_IDLE = 16
@@ -26,6 +27,7 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
     """Run the tasks that are due, one after the other, and the maintenance, until there is nothing left to do now."""
     runner = TaskRunner(runtime)
     outcomes: Counter[Outcome] = Counter()
+    runner.beat()
     with runner.alive():
         runner.rescue()
         while tasks := runner.claim(_CLAIM_WHEN_IDLE):
@@ -35,107 +37,152 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
 
 
 class Worker(Handle):
-    """Runs tasks until it is told to stop.
+    """Runs tasks until it is told to stop. It runs once.
+
+    A handler may raise anything: the attempt has failed and is recorded, also where it calls `sys.exit`.
 
     Args:
         runtime: What it works with.
         concurrency: How many tasks it runs at once, each in a thread.
-        shutdown_timeout_s: How long it waits for running tasks when it stops; then they are put back for others.
+        shutdown_timeout_s: How long it waits for running tasks when it stops; then they are put back for others. Their
+            threads end with the process.
     """
 
     def __init__(self, runtime: Runtime, *, concurrency: int = 4, shutdown_timeout_s: float = 30.0) -> None:
         if concurrency < 1:
             raise InvalidError(f"concurrency must be at least 1, not {concurrency}")
+        if not shutdown_timeout_s >= 0:
+            raise InvalidError(f"shutdown_timeout_s must not be negative: {shutdown_timeout_s}")
         self._runtime = runtime
         self._concurrency = concurrency
         self._shutdown_timeout_s = shutdown_timeout_s
-        self._stopping = threading.Event()
-        self._wake = threading.Condition()
-        self._in_flight = 0
+        self._has_run = threading.Lock()
+        self._stopping = False
+        # Ends of tasks; None only wakes. A signal handler may put into it whatever was interrupted: an event or a
+        # condition could be locked by the very thread that the handler runs in.
+        self._ends: SimpleQueue[tuple[Task, Outcome | None] | None] = SimpleQueue()
+        self._running: dict[tuple[UUID, int], Task] = {}
+        self._may_hold_more = False
+        self._stopped = threading.Event()
+        self._gave_up = threading.Event()
         self._outcomes: Counter[Outcome] = Counter()
         self._removed = 0
 
     def run(self) -> WorkReport:
         """Work until `stop` is called, or SIGTERM or SIGINT arrives where this is the main thread.
 
-        Outages of the database are waited for.
+        Outages of the database are waited for, also at the start.
+
+        Raises:
+            ClosedError: It has run before, or the application was closed.
+            SchemaError: The tables do not fit this version of Mindia.
+            DatabaseTooOldError: PostgreSQL or pgvector is too old.
         """
+        if not self._has_run.acquire(blocking=False):
+            raise ClosedError("this worker has run: make another one with app.worker()")
         runner = TaskRunner(self._runtime)
-        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="mindia-task")
-        maintenance = threading.Thread(target=self._maintain, args=(runner,), name="mindia-maintenance", daemon=True)
-        with self._signals(), runner.alive():
-            maintenance.start()
-            _log.info("worker %s started, concurrency %d", runner.id, self._concurrency)
-            try:
-                while not self._stopping.is_set():
-                    self._claim_into(pool, runner)
-            finally:
-                self._stopping.set()
-                self._drain()
-                pool.shutdown(wait=False, cancel_futures=True)
-                maintenance.join()
+        with self._signals():
+            if self._first_beat(runner):
+                with runner.alive():
+                    self._work(runner)
         _log.info("worker %s stopped", runner.id)
         return _report(self._outcomes, self._removed)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what runs has ended, or after the shutdown time-out."""
-        # No lock is taken, since a signal handler may call this while the lock is held.
-        self._stopping.set()
+        self._stopping = True
+        self._ends.put(None)
 
-    def _claim_into(self, pool: ThreadPoolExecutor, runner: TaskRunner) -> None:
-        poll_s = self._runtime.settings.poll.total_seconds()
-        with self._wake:
-            while self._in_flight >= self._concurrency and not self._stopping.is_set():
-                self._wake.wait(poll_s)
-            free = self._concurrency - self._in_flight
-        if free <= 0 or self._stopping.is_set():
-            return
+    def _first_beat(self, runner: TaskRunner) -> bool:
+        """Wait until the database can be reached; False where the worker is told to stop before."""
+        while not self._stopping:
+            try:
+                runner.beat()
+            except DatabaseUnavailableError as error:
+                _log.warning("the worker waits for the database: %s", error)
+                self._wait()
+            else:
+                return True
+        return False
+
+    def _work(self, runner: TaskRunner) -> None:
+        _log.info("worker %s started, concurrency %d", runner.id, self._concurrency)
+        maintenance = threading.Thread(target=self._maintain, name="mindia-maintenance", daemon=True)
+        maintenance.start()
         try:
+            while not self._stopping:
+                for task in self._claim(runner):
+                    self._start(runner, task)
+                self._wait()
+        finally:
+            self._stopped.set()
+            _log.info("worker %s stops, %d tasks still run", runner.id, len(self._running))
+            deadline = time.monotonic() + self._shutdown_timeout_s
+            while self._running and time.monotonic() < deadline:
+                self._wait(deadline - time.monotonic())
+            if self._running:
+                _log.warning("%d tasks still run; they are put back for other workers", len(self._running))
+            self._gave_up.set()
+            maintenance.join(max(0.0, deadline - time.monotonic()))
+
+    def _claim(self, runner: TaskRunner) -> list[Task]:
+        free = self._concurrency - len(self._running)
+        if not free:
+            return []
+        try:
+            if self._may_hold_more:
+                runner.put_back(keep=self._running.values())
+            self._may_hold_more = True
             tasks = runner.claim(free)
-        except DatabaseUnavailableError as error:
+            self._may_hold_more = False
+        except DatabaseError as error:
             _log.warning("no tasks can be claimed: %s", error)
-            tasks = []
-        for task in tasks:
-            with self._wake:
-                self._in_flight += 1
-            pool.submit(self._execute, runner, task).add_done_callback(self._finished)
-        if not tasks:
-            self._stopping.wait(poll_s)
+            return []
+        return [] if self._stopping else tasks  # what is not begun is put back at the end
 
-    def _execute(self, runner: TaskRunner, task: Task) -> Outcome:
-        return runner.execute(task, stopping=self._stopping)
+    def _start(self, runner: TaskRunner, task: Task) -> None:
+        # Not in a pool: the interpreter would wait for its threads, and a handler that hangs must not keep it alive.
+        thread = threading.Thread(target=self._execute, args=(runner, task), name=f"mindia-task-{task.id}", daemon=True)
+        thread.start()
+        self._running[task.id, task.attempt] = task
 
-    def _finished(self, future: Future[Outcome]) -> None:
-        with self._wake:
-            self._in_flight -= 1
-            if not future.cancelled() and future.exception() is None:
-                self._outcomes[future.result()] += 1
-            self._wake.notify_all()
-        if not future.cancelled() and (error := future.exception()) is not None:
-            _log.error("the worker failed to record a task", exc_info=error)
+    def _execute(self, runner: TaskRunner, task: Task) -> None:
+        outcome = None
+        try:
+            outcome = runner.execute(task, gave_up=self._gave_up)
+        except Exception:  # noqa: BLE001 - logged; the worker goes on, and puts the task back
+            _log.exception("the end of task %s cannot be recorded", task.id)
+        finally:
+            self._ends.put((task, outcome))
 
-    def _drain(self) -> None:
-        deadline = time.monotonic() + self._shutdown_timeout_s
-        with self._wake:
-            while self._in_flight and (left := deadline - time.monotonic()) > 0:
-                self._wake.wait(left)
-            if self._in_flight:
-                _log.warning("%d tasks still run; they are put back for other workers", self._in_flight)
-
-    def _maintain(self, runner: TaskRunner) -> None:
-        interval_s = self._runtime.settings.maintenance.total_seconds()
-        rescue_s = self._runtime.settings.worker_timeout.total_seconds() / 4
-        clean_at = time.monotonic()
+    def _wait(self, timeout_s: float | None = None) -> None:
+        """Wait for an end or a wake-up, at most until the next poll, and take account of all ends that there are."""
+        timeout = self._runtime.settings.poll.total_seconds() if timeout_s is None else timeout_s
         while True:
             try:
-                runner.rescue()
-                if time.monotonic() >= clean_at:
-                    self._removed += self._runtime.maintenance.remove_deleted()
-                    self._removed += self._runtime.maintenance.sweep_staged()
-                    clean_at = time.monotonic() + interval_s
-            except (DatabaseUnavailableError, StorageError) as error:
+                end = self._ends.get(timeout=max(0.0, timeout))
+            except Empty:
+                return
+            timeout = 0.0
+            if end is None:
+                continue
+            task, outcome = end
+            del self._running[task.id, task.attempt]
+            if outcome is None:
+                self._may_hold_more = True
+            else:
+                self._outcomes[outcome] += 1
+
+    def _maintain(self) -> None:
+        while True:
+            try:
+                self._removed += self._runtime.maintenance.remove_deleted()
+                self._removed += self._runtime.maintenance.sweep_staged()
+            except DatabaseError as error:
                 _log.warning("maintenance is put off: %s", error)
-            if self._stopping.wait(min(rescue_s, interval_s)):
+            except Exception:  # noqa: BLE001 - logged; the next round may do better
+                _log.exception("maintenance is put off")
+            if self._stopped.wait(self._runtime.settings.maintenance.total_seconds()):
                 return
 
     @contextmanager
@@ -144,8 +191,7 @@ class Worker(Handle):
             yield
             return
 
-        def stop(number: int, _: FrameType | None) -> None:
-            _log.info("stopping after signal %d", number)
+        def stop(number: int, _: FrameType | None) -> None:  # noqa: ARG001 - of the signal's interface
             self.stop()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -153,7 +199,8 @@ class Worker(Handle):
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # set by somebody else than Python: cannot be put back
+                    signal.signal(number, handler)
 
 
 def _report(outcomes: Counter[Outcome], removed: int) -> WorkReport:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -62,12 +64,19 @@ class RegisteredTask:
     payload: type[Any]
     handler: Handler[Any]
 
-    def encode(self, payload: object) -> Any:
-        """Return a payload as JSON."""
-        return _converter().unstructure(payload)
+    def encode(self, payload: object) -> str:
+        """Return a payload as JSON.
+
+        Raises:
+            InvalidError: It holds something that JSON cannot say.
+        """
+        try:
+            return json.dumps(_converter().unstructure(payload), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidError(f"the payload {payload!r:.200} cannot be written as JSON: {error}") from error
 
     def decode(self, payload: object) -> Any:
-        """Return a payload of JSON.
+        """Return a payload of what was read from the database.
 
         Raises:
             DiscardTask: It does not fit the class; trying again would not help.
@@ -75,7 +84,10 @@ class RegisteredTask:
         try:
             return _converter().structure(payload, self.payload)
         except Exception as error:
-            raise DiscardTask(f"the payload does not fit {self.payload.__name__}: {error!r}") from error
+            from cattrs import transform_error
+
+            reasons = "; ".join(transform_error(error, path="payload"))
+            raise DiscardTask(f"the payload does not fit {self.payload.__name__}: {reasons}") from error
 
 
 class TaskRegistry:
@@ -91,16 +103,21 @@ class TaskRegistry:
         """Add a type.
 
         Raises:
-            InvalidError: The name is taken or not a name, or the class stands for another type.
+            InvalidError: The name is taken or not a name, the class is not attrs', stands for another type or has
+                fields that cannot be read from JSON, or the handler is not a function that can be called in a thread.
         """
+        if not isinstance(payload, type) or not attrs.has(payload):
+            raise InvalidError(f"the payload must be an attrs class, decorated with @attrs.frozen, not {payload!r}")
+        if not callable(handler) or iscoroutinefunction(handler):
+            raise InvalidError(f"the handler must be a function that is not async, not {handler!r}")
         if not re.fullmatch(r"[a-z][a-z0-9_.]{0,99}", kind):
             raise InvalidError(f"a kind has up to 100 small letters, digits, dots and underscores, not {kind!r}")
         if kind in self._by_kind or (task_type is TaskType.CUSTOM and kind in tuple(TaskType)):
             raise InvalidError(f"the kind {kind!r} is registered already")
         if payload in self._by_payload:
             raise InvalidError(f"{payload.__name__} is the payload of {self._by_payload[payload].kind!r} already")
-        if not attrs.has(payload):
-            raise InvalidError(f"{payload.__name__} must be an attrs class: decorate it with @attrs.frozen")
+        if task_type is TaskType.CUSTOM:
+            _check_fields(payload)
         registered = RegisteredTask(kind=kind, task_type=task_type, payload=payload, handler=handler)
         self._by_kind[kind] = self._by_payload[payload] = registered
 
@@ -125,6 +142,14 @@ class TaskRegistry:
     def kinds(self) -> list[str]:
         """The names of all types."""
         return list(self._by_kind)
+
+
+def _check_fields(payload: type[Any]) -> None:
+    """Refuse a class that no payload could be read into, before each of its tasks fails for that."""
+    try:
+        _converter().get_structure_hook(payload)
+    except Exception as error:
+        raise InvalidError(f"the fields of {payload.__name__} cannot be read from JSON: {error}") from error
 
 
 @cache

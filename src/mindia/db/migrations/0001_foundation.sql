@@ -1,4 +1,4 @@
--- The tables of the data model. {vector} is the schema that pgvector is installed in.
+-- The tables of the data model; docs/schema.md tells where each comes from and why it is as it is.
 
 create type mindia.tenant_status as enum ('active', 'suspended', 'deleted');
 create type mindia.user_role as enum ('admin', 'member', 'viewer');
@@ -256,7 +256,6 @@ create table mindia.webhooks (
     constraint webhooks_max_in_flight_check check (max_in_flight > 0)
 );
 create index idx_webhooks_tenant on mindia.webhooks (tenant_id);
-create index idx_webhooks_events on mindia.webhooks using gin (events);
 
 create table mindia.webhook_events (
     id bigserial,
@@ -265,6 +264,7 @@ create table mindia.webhook_events (
     event_id uuid not null,
     event_type varchar(100) not null,
     payload jsonb not null,
+    body text,
     delivery_status mindia.delivery_status not null default 'pending',
     retry_count integer not null default 0,
     next_attempt_at timestamptz not null default now(),
@@ -328,22 +328,23 @@ create table mindia.tasks (
     constraint tasks_tenant_id_fkey foreign key (tenant_id) references mindia.tenants (id),
     constraint tasks_kind_check check (task_type = 'custom' or kind = task_type::text),
     constraint tasks_max_retries_check check (max_retries >= 0)
-);
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index idx_tasks_status on mindia.tasks (priority desc, scheduled_for, id)
     where status = 'pending' and waiting_on = 0;
 create index idx_tasks_running on mindia.tasks (worker_id) where status = 'running';
 create index idx_tasks_tenant on mindia.tasks (tenant_id, created_at desc);
 create unique index tasks_dedup_key on mindia.tasks (tenant_id, dedup_key) nulls not distinct
     where dedup_key is not null and status in ('pending', 'running');
-alter table mindia.tasks set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 create table mindia.task_dependencies (
     task_id uuid not null,
     depends_on_id uuid not null,
+    on_failure text not null default 'cancel',
     constraint task_dependencies_pkey primary key (task_id, depends_on_id),
     constraint task_dependencies_task_id_fkey foreign key (task_id) references mindia.tasks (id) on delete cascade,
     constraint task_dependencies_depends_on_id_fkey foreign key (depends_on_id)
-        references mindia.tasks (id) on delete cascade
+        references mindia.tasks (id) on delete cascade,
+    constraint task_dependencies_on_failure_check check (on_failure in ('cancel', 'proceed'))
 );
 create index idx_task_dependencies_depends_on on mindia.task_dependencies (depends_on_id);
 

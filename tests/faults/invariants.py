@@ -1,0 +1,103 @@
+"""What must hold after any fault."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any, LiteralString
+
+import psycopg
+
+from mindia import Library, LocalStorage, Media, Mindia, Tenant
+from mindia.errors import MindiaError
+
+# Each is a number of rows that belong together with others that are not there.
+_TORN: dict[str, LiteralString] = {
+    "items without search text": """
+        select count(*) from mindia.media m
+        where not exists (select from mindia.search_documents d where d.tenant_id = m.tenant_id and d.entity_id = m.id)
+    """,
+    "search texts without item": """
+        select count(*) from mindia.search_documents d
+        where not exists (select from mindia.media m where m.tenant_id = d.tenant_id and m.id = d.entity_id)
+    """,
+    "items neither embedded nor with a task that will": """
+        select count(*) from mindia.media m
+        where not exists (select from mindia.embeddings e where e.tenant_id = m.tenant_id and e.entity_id = m.id)
+          and not exists (
+              select from mindia.tasks t where t.tenant_id = m.tenant_id and t.kind = 'generate_embedding'
+                 and t.status in ('pending', 'running') and t.payload ->> 'entity_id' = m.id::text
+          )
+    """,
+    "items that are on record as staged or deleted too": """
+        select count(*) from mindia.media m
+        where exists (select from mindia.staged_objects s where s.tenant_id = m.tenant_id and s.id = m.id)
+           or exists (select from mindia.deleted_objects d where d.tenant_id = m.tenant_id and d.id = m.id)
+    """,
+    "waiting tasks for items that are not there": """
+        select count(*) from mindia.tasks t
+        where t.kind = 'generate_embedding' and t.status = 'pending' and not exists (
+            select from mindia.media m where m.tenant_id = t.tenant_id and m.id::text = t.payload ->> 'entity_id'
+        )
+    """,
+}
+
+
+def number(url: str, query: LiteralString, *parameters: object) -> Any:
+    """Return the one value that a query selects."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def all_media(library: Library) -> list[Media]:
+    """Return all items of a library."""
+    found: list[Media] = []
+    after = None
+    while True:
+        page = library.media.find(limit=1000, after=after)
+        found += page.items
+        after = page.next
+        if after is None:
+            return found
+
+
+def check_every_row_has_its_bytes(library: Library) -> list[Media]:
+    """Assert that every item reads back as what was handed in; return the items."""
+    items = all_media(library)
+    for item in items:
+        try:
+            content = library.media.read(item)
+        except MindiaError as error:
+            raise AssertionError(f"{item} is a row without bytes") from error
+        assert hashlib.sha256(content).hexdigest() == item.sha256, f"{item} has other bytes than were handed in"
+    return items
+
+
+def check_nothing_is_torn(url: str) -> None:
+    """Assert that what is written in one transaction is there as a whole."""
+    torn = {what: count for what, query in _TORN.items() if (count := number(url, query))}
+    assert not torn
+
+
+def check_bytes_and_rows_agree(app: Mindia, tenant: Tenant, storage: LocalStorage, url: str) -> list[Media]:
+    """Assert that there are no rows without bytes and, once maintenance has run, no bytes without row.
+
+    Nobody else may work on the tenant meanwhile. The storage must be the tenant's alone.
+    """
+    library = app.library(tenant)
+    check_every_row_has_its_bytes(library)
+    check_nothing_is_torn(url)
+
+    app.maintenance.remove_deleted()
+    app.maintenance.sweep_staged(older_than=timedelta())
+
+    items = check_every_row_has_its_bytes(library)
+    assert {found.key for found in storage.list(tenant.s3_bucket)} == {item.s3_key for item in items}
+    files = {file.relative_to(storage.root).as_posix() for file in storage.root.rglob("*") if file.is_file()}
+    assert files == {f"{tenant.s3_bucket}/{item.s3_key}" for item in items}
+    assert number(url, "select count(*) from mindia.staged_objects") == 0
+    assert number(url, "select count(*) from mindia.deleted_objects") == 0
+    check_nothing_is_torn(url)
+    return items

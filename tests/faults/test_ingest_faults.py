@@ -1,0 +1,147 @@
+"""Rows never point at bytes that are not there, and bytes without a row do not stay: whatever dies, and whenever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.faults.harness import Child, Harness, Server, wait_until
+from tests.faults.ingest_workload import ingest, sweep
+from tests.faults.invariants import check_bytes_and_rows_agree, number
+
+import mindia
+from mindia import LocalStorage, Settings
+from mindia.errors import StagedObjectExpiredError
+from mindia.testing import samples
+
+_KILLS = 50
+_AT_ONCE = 3
+_THREADS = 3
+
+
+class _Place:
+    """A database, an object store and a tenant of the test's own."""
+
+    def __init__(self, harness: Harness, server: Server, folder: Path) -> None:
+        self.harness = harness
+        self.server = server
+        self.url = server.new_database()
+        self.storage = LocalStorage(folder / "objects")
+        self.samples = folder / "samples"
+        self._write_samples()
+        self.app = mindia.connect(self.url, storage=self.storage, settings=Settings(pool_timeout_s=5.0))
+        self.app.migrate()
+        self.tenant = self.app.tenants.create("Acme")
+
+    def _write_samples(self) -> None:
+        self.samples.mkdir()
+        for number_, color in enumerate(("teal", "red", "gold", "navy")):
+            (self.samples / f"{color}.jpg").write_bytes(samples.image(width=640 + number_, height=480, color=color))
+        (self.samples / "short.wav").write_bytes(samples.wav(seconds=0.1))
+        (self.samples / "long.wav").write_bytes(samples.wav(seconds=4.0, channels=8))
+        (self.samples / "invoice.pdf").write_bytes(samples.pdf(["Invoice 4711"]))
+
+    def start_ingest(self) -> Child:
+        return self.harness.start(
+            ingest,
+            self.url,
+            str(self.storage.root),
+            str(self.tenant.id),
+            str(self.samples),
+            self.harness.random.randrange(2**32),
+            _THREADS,
+        )
+
+
+@pytest.fixture
+def place(harness: Harness, server: Server, tmp_path: Path) -> Iterator[_Place]:
+    place = _Place(harness, server, tmp_path)
+    with place.app:
+        yield place
+
+
+def test_processes_killed_at_50_random_moments_leave_no_row_without_bytes_and_no_bytes_without_a_row(
+    place: _Place,
+) -> None:
+    children = [place.start_ingest() for _ in range(_AT_ONCE)]  # a new one starts while the next is killed
+    done: list[str] = []
+    for _ in range(_KILLS):
+        victim = children.pop(0)
+        place.harness.kill_at_random(victim, max_lines=25)
+        done += victim.lines
+        children.append(place.start_ingest())
+    for child in children:
+        child.kill()
+        done += child.lines
+
+    assert {line.split()[0] for line in done} == {"done"}, [line for line in done if not line.startswith("done")]
+    assert {line.split()[1] for line in done} == {
+        "_add", "_add_many", "_roll_back", "_stage", "_delete", "_delete_many", "_maintain"
+    }  # fmt: skip
+    left = number(place.url, "select count(*) from mindia.staged_objects")
+    assert left > 0, "the killed have left nothing behind: they were not killed in the middle of anything"
+
+    items = check_bytes_and_rows_agree(place.app, place.tenant, place.storage, place.url)
+
+    assert {type(item) for item in items} == {mindia.Image, mindia.Audio, mindia.Document}
+
+
+def test_a_transaction_held_open_longer_than_the_grace_period_keeps_its_bytes(place: _Place) -> None:
+    with mindia.connect(
+        place.url, storage=place.storage, settings=Settings(staging_grace=timedelta(seconds=1))
+    ) as host:
+        library = host.library(place.tenant)
+        first, second = (library.media.stage(path) for path in sorted(place.samples.glob("*.jpg"))[:2])
+        with library.transaction() as tx:
+            item = tx.media.add(first)
+            younger = library.media.stage(place.samples / "gold.jpg")  # and not added: it shows that the grace is over
+            sweeper = place.harness.start(sweep, place.url, str(place.storage.root), 1.0)
+            keys = {f"originals/{staged.id}" for staged in (second, younger)}
+            wait_until(
+                lambda: not keys & {found.key for found in place.storage.list(place.tenant.s3_bucket)},
+                what="the sweep removes what was staged at the same time and later",
+            )
+            sweeper.wait_for_more(2)
+        sweeper.wait_for_more(2)
+        sweeper.kill()
+
+        assert check_bytes_and_rows_agree(place.app, place.tenant, place.storage, place.url) == [item]
+        with pytest.raises(StagedObjectExpiredError):
+            library.media.add(second)
+
+
+def test_bytes_of_a_transaction_that_was_rolled_back_after_the_grace_period_are_swept(place: _Place) -> None:
+    library = place.app.library(place.tenant)
+    with suppress(ZeroDivisionError), library.transaction() as tx:
+        tx.media.add(place.samples / "red.jpg")
+        place.app.maintenance.sweep_staged(older_than=timedelta())
+        assert len(list(place.storage.list(place.tenant.s3_bucket))) == 1
+        raise ZeroDivisionError
+
+    assert check_bytes_and_rows_agree(place.app, place.tenant, place.storage, place.url) == []
+
+
+@pytest.mark.parametrize("fault", [Server.crash, Server.restart, Server.cut_connections])
+def test_ingest_goes_on_by_itself_after_postgresql_was_restarted(
+    place: _Place, fault: Callable[[Server], None]
+) -> None:
+    ours = place.app.library(place.tenant)
+    ours.media.add(place.samples / "teal.jpg")
+    child = place.start_ingest()
+    child.wait_until_ready()
+    for _ in range(2):
+        child.wait_for_more(20)
+        place.harness.pause(0.05)
+        fault(place.server)
+        child.wait_for_more(5, like="done _add")  # the same process adds again
+        assert ours.media.read(ours.media.add(place.samples / "red.jpg"))  # and so does this one
+    child.send("end")
+
+    assert child.wait() == 0, child.output()
+    assert not [line for line in child.lines if line.startswith("defect")]
+    errors = {line for line in child.lines if line.startswith("error")}
+    assert all(line.endswith(" True") for line in errors), f"errors that say that trying again is of no use: {errors}"
+    check_bytes_and_rows_agree(place.app, place.tenant, place.storage, place.url)

@@ -1,0 +1,72 @@
+"""Every public call of a library, for tests of what must hold for all of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from mindia import Library, Media, Staged, Task
+from mindia.domain.tasks import GenerateEmbedding
+from mindia.testing import samples
+
+
+@attrs.frozen(kw_only=True)
+class Known:
+    """What a call may name: all of one tenant."""
+
+    staged: Staged
+    item: Media
+    task: Task
+
+    @classmethod
+    def of(cls, library: Library, *, filename: str = "harbour.jpg") -> Known:
+        item = library.media.add(samples.image(), filename=filename)
+        return cls(
+            staged=library.media.stage(samples.image(color="navy"), filename="staged.jpg"),
+            item=item,
+            task=library.tasks.enqueue(_embedding_of(item)),
+        )
+
+
+def _embedding_of(item: Media) -> GenerateEmbedding:
+    return GenerateEmbedding(entity_id=item.id, entity_type=item.kind)
+
+
+def _open(library: Library, known: Known) -> bytes:
+    with library.media.open(known.item) as file:
+        return file.read()
+
+
+CALLS: dict[str, Callable[[Library, Known], object]] = {
+    "index.embed": lambda library, known: library.index.embed(known.item.id),
+    "index.search": lambda library, _: library.index.search("harbour"),
+    "media.add": lambda library, known: library.media.add(known.staged),
+    "media.find": lambda library, _: library.media.find(),
+    "media.get": lambda library, known: library.media.get(known.item.id),
+    "media.open": _open,
+    "media.read": lambda library, known: library.media.read(known.item),
+    "media.stage": lambda library, _: library.media.stage(samples.image(), filename="quay.jpg"),
+    "search": lambda library, _: library.search("harbour"),
+    "tasks.enqueue": lambda library, known: library.tasks.enqueue(_embedding_of(known.item)),
+    "tasks.get": lambda library, known: library.tasks.get(known.task.id),
+    "media.delete": lambda library, known: library.media.delete(known.item),
+}
+"""By the name of the method; each succeeds for the tenant of what is known, in this order."""
+
+
+def public_calls(library: Library) -> set[str]:
+    """Return the names of all methods of a library and of its services, but for `transaction`, which is no call."""
+    services: dict[str, Any] = {
+        name: value for name, value in vars(library).items() if type(value).__module__.startswith("mindia.services.")
+    }
+    own = {name for name, _ in inspect.getmembers(type(library), callable) if not name.startswith("_")}
+    return (own - {"transaction"}) | {
+        f"{name}.{method}"
+        for name, service in services.items()
+        if not name.startswith("_")
+        for method, _ in inspect.getmembers(type(service), callable)
+        if not method.startswith("_")
+    }
