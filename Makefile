@@ -2,6 +2,7 @@
 # make test    lint, types, all tests
 # make check   lint and types
 # make format  formats the code
+# make bench   measures NAME=startup (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first. Needs Python 3.11 or newer with pip, nothing else.
 
@@ -11,7 +12,7 @@ RUN := $(VENV)/bin/python
 HOME_FOLDER ?= .mindia
 PYTEST_ARGS ?=
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench clean
 .DELETE_ON_ERROR:
 
 test: check
@@ -28,6 +29,11 @@ format: $(VENV)/.dev
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
+
+bench: $(VENV)/.base
+	@test -f "benchmarks/$(NAME).py" || { \
+	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
+	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
 
 clean:
 	rm -rf $(VENV) $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

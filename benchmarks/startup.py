@@ -22,6 +22,7 @@ _CODES = {
     "psycopg": "import psycopg",
     "mindia": "import mindia",
     "connect": "import mindia; mindia.connect",
+    "library": "import mindia, uuid; mindia.connect('', storage=mindia.MemoryStorage()).library(uuid.uuid4())",
 }
 
 _LOCAL = "import sys, mindia; app = mindia.local(sys.argv[1]); print(flush=True); sys.stdin.read(); app.close()"
@@ -40,7 +41,7 @@ def main() -> None:
         local = _local(folder, repeats=2 if chosen.quick else 7)
 
     bare = imports["nothing"]
-    mindia, connect, psycopg = (imports[name] for name in ("mindia", "connect", "psycopg"))
+    mindia, connect, library, psycopg = (imports[name] for name in ("mindia", "connect", "library", "psycopg"))
     report(
         [
             Figure(name="bare interpreter (s)", value=bare),
@@ -48,6 +49,7 @@ def main() -> None:
             Figure(name="import mindia, gross (s)", value=mindia, peer=psycopg),
             Figure(name="mindia.connect touched, net (s)", value=connect - bare, peer=psycopg - bare, goal=Goal(1.4)),
             Figure(name="mindia.connect touched, gross (s)", value=connect, peer=psycopg),
+            Figure(name="mindia.connect() called, a library made, net (s)", value=library - bare, peer=psycopg - bare),
             Figure(name="mindia.local(), first time (s)", value=local["first"], goal=Goal(3.0)),
             Figure(name="mindia.local(), folder is there (s)", value=local["stopped"], goal=Goal(0.5)),
             Figure(name="mindia.local(), server runs (s)", value=local["running"], goal=Goal(0.5)),

@@ -24,9 +24,6 @@ from mindia.db.server import ServerFacts
 from mindia.db.session import OpenTransaction, OwnTransaction, Unit
 from mindia.describing.base import Describer
 from mindia.describing.metadata import MetadataDescriber
-from mindia.domain.media import MediaKind
-from mindia.domain.search import SearchResults
-from mindia.domain.tasks import WorkReport
 from mindia.domain.tenants import Tenant
 from mindia.embedding.base import Embedder
 from mindia.embedding.lexical import LexicalEmbedder
@@ -34,20 +31,22 @@ from mindia.errors import ClosedError, ConnectionLostError, InvalidError, Mindia
 from mindia.services.context import TenantContext
 from mindia.services.leases import StagingLeases
 from mindia.services.maintenance import Maintenance
-from mindia.services.media_store import MediaStore
-from mindia.services.search_index import SearchIndex
 from mindia.services.task_queue import TaskQueue
 from mindia.services.tenants import Tenants
 from mindia.storage.base import Storage
 from mindia.storage.local import LocalStorage
 from mindia.worker.handlers import register_builtin
-from mindia.worker.loop import Worker, run_until_idle
 from mindia.worker.registry import Handler, TaskRegistry
-from mindia.worker.runner import Runtime
 
 if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg_pool import ConnectionPool
+
+    from mindia.domain.media import MediaKind
+    from mindia.domain.search import SearchResults
+    from mindia.domain.tasks import WorkReport
+    from mindia.worker.loop import Worker
+    from mindia.worker.runner import Runtime
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -242,6 +241,8 @@ class Mindia(Handle):
 
     def run_until_idle(self) -> WorkReport:
         """Work off what is due, then return: for tests, notebooks and scripts."""
+        from mindia.worker.loop import run_until_idle
+
         return run_until_idle(self._runtime())
 
     def worker(self, *, concurrency: int = 4, shutdown_timeout_s: float = 30.0) -> Worker:
@@ -251,6 +252,8 @@ class Mindia(Handle):
             concurrency: How many tasks run at once, each in a thread.
             shutdown_timeout_s: How long running tasks are waited for when it stops.
         """
+        from mindia.worker.loop import Worker
+
         return Worker(self._runtime(), concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s)
 
     def check(self) -> ServerFacts:
@@ -300,6 +303,8 @@ class Mindia(Handle):
         self.close()
 
     def _runtime(self) -> Runtime:
+        from mindia.worker.runner import Runtime
+
         self._database.check_open()
         return Runtime(
             database=self._database,
@@ -339,6 +344,9 @@ class Library(Handle):
     """
 
     def __init__(self, app: Mindia, context: TenantContext) -> None:
+        from mindia.services.media_store import MediaStore
+        from mindia.services.search_index import SearchIndex
+
         self._app = app
         self._context = context
         self.tenant_id = context.tenant_id

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.adapt import PyFormat
 from psycopg.pq import Format, TransactionStatus
-from psycopg.rows import dict_row, namedtuple_row
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg.types.string import TextLoader
 from tests.integration.host_rows import Observer, orders
@@ -211,10 +211,6 @@ def _with_rows_as_dicts(host: Host) -> None:
     host.row_factory = dict_row
 
 
-def _with_rows_as_namedtuples(host: Host) -> None:
-    host.row_factory = namedtuple_row
-
-
 def _as_django_adapts(host: Host) -> None:
     host.adapters.register_loader("jsonb", TextLoader)
     host.adapters.register_loader("timestamptz", TextLoader)
@@ -256,7 +252,6 @@ def _set(*statements: str) -> Callable[[Host], None]:
 CONFIGURATIONS: dict[str, Callable[[Host], None]] = {
     "as psycopg comes": _as_psycopg_comes,
     "rows as dicts": _with_rows_as_dicts,
-    "rows as namedtuples": _with_rows_as_namedtuples,
     "adapters as Django's": _as_django_adapts,
     "odd loaders": _with_odd_loaders_of_all_types,
     "client cursors": _with_cursors_that_bind_in_the_client,
@@ -264,9 +259,7 @@ CONFIGURATIONS: dict[str, Callable[[Host], None]] = {
     "none prepared": _with_no_statement_prepared,
     "serializable": _serializable,
     "DateStyle German": _set("set datestyle = 'German'"),
-    "DateStyle SQL, DMY": _set("set datestyle = 'SQL, DMY'"),
     "Tokyo": _set("set timezone = 'Asia/Tokyo'"),
-    "a zone of half hours": _set("set timezone = 'Asia/Kolkata'"),
     "IntervalStyle": _set("set intervalstyle = 'sql_standard'"),
     "empty search_path": _set("set search_path = ''"),
     "bytea_output escape": _set("set bytea_output = 'escape'"),
@@ -315,6 +308,9 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
     assert list(library.search("cat")) == list(inside[3])
 
 
+@pytest.mark.parametrize(
+    "configured_host", ["as psycopg comes", "adapters as Django's", "all prepared", "all at once"], indirect=True
+)
 def test_the_hosts_connection_is_left_as_it_was(library: Library, configured_host: Host) -> None:
     known = Known.of(library)
     configured_host.execute("select set_config('mindia.tenant_id', '', true)")

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 
 import mindia
 from mindia import Library, LocalStorage, MemoryStorage, Mindia, Settings, Tenant
@@ -30,16 +31,24 @@ _WAIT_S = 30.0
 
 
 @pytest.fixture
-def host(fresh_database_url: str) -> Iterator[Host]:
+def idle_database_url(database_url: str) -> str:
+    """The shared database without what earlier tests have left to be done: the counts are of one test alone."""
+    with psycopg.connect(database_url) as connection:
+        for table in ("staged_objects", "deleted_objects", "tasks"):
+            connection.execute(sql.SQL("delete from mindia.{}").format(sql.Identifier(table)))
+    return database_url
+
+
+@pytest.fixture
+def host(idle_database_url: str) -> Iterator[Host]:
     """A connection of the host's own, each of whose statements sees what is committed."""
-    with psycopg.connect(fresh_database_url, autocommit=True) as connection:
+    with psycopg.connect(idle_database_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
-def app(fresh_database_url: str, storage: LocalStorage) -> Iterator[Mindia]:
-    """With a database of its own: the counts are of this test alone."""
-    with mindia.connect(fresh_database_url, storage=storage) as app:
+def app(idle_database_url: str, storage: LocalStorage) -> Iterator[Mindia]:
+    with mindia.connect(idle_database_url, storage=storage) as app:
         yield app
 
 
@@ -100,9 +109,9 @@ def test_what_was_staged_is_kept_for_the_grace_period_and_no_longer(
 
 
 def test_the_grace_period_is_that_of_the_settings_or_of_the_call(
-    fresh_database_url: str, storage: LocalStorage, host: Host
+    idle_database_url: str, storage: LocalStorage, host: Host
 ) -> None:
-    with mindia.connect(fresh_database_url, storage=storage, settings=Settings(staging_grace=timedelta(days=1))) as app:
+    with mindia.connect(idle_database_url, storage=storage, settings=Settings(staging_grace=timedelta(days=1))) as app:
         app.library(app.tenants.create("Acme")).media.stage(samples.image())
         age(host, 7_200)
 
@@ -119,13 +128,13 @@ def test_a_negative_grace_period_is_refused(app: Mindia) -> None:
 
 @pytest.mark.parametrize("joined", [False, True], ids=["own connection", "connection of the host"])
 def test_what_an_open_transaction_is_adding_is_left_alone_however_old_it_is(
-    app: Mindia, library: Library, fresh_database_url: str, host: Host, joined: bool
+    app: Mindia, library: Library, idle_database_url: str, host: Host, joined: bool
 ) -> None:
     staged = library.media.stage(samples.image())
     age(host, 1_000_000)
 
     with (
-        psycopg.connect(fresh_database_url) as connection,
+        psycopg.connect(idle_database_url) as connection,
         library.transaction(connection=connection if joined else None) as tx,
     ):
         item = tx.media.add(staged)
@@ -138,11 +147,11 @@ def test_what_an_open_transaction_is_adding_is_left_alone_however_old_it_is(
 
 
 def test_what_a_transaction_has_added_and_rolled_back_is_swept(
-    app: Mindia, library: Library, tenant: Tenant, storage: LocalStorage, fresh_database_url: str, host: Host
+    app: Mindia, library: Library, tenant: Tenant, storage: LocalStorage, idle_database_url: str, host: Host
 ) -> None:
     staged = library.media.stage(samples.image())
     age(host, 1_000_000)
-    with psycopg.connect(fresh_database_url) as connection:
+    with psycopg.connect(idle_database_url) as connection:
         with library.transaction(connection=connection) as tx:
             tx.media.add(staged)
         assert app.maintenance.sweep_staged() == 0
@@ -206,7 +215,7 @@ def test_what_an_inactive_tenant_has_left_is_removed_too(
     library.media.stage(samples.image())
     library.media.delete(library.media.add(samples.image()))
     age(host, 7_200)
-    host.execute("update mindia.tenants set status = %s::mindia.tenant_status", (status,))
+    host.execute("update mindia.tenants set status = %s::mindia.tenant_status where id = %s", (status, tenant.id))
 
     app.maintenance.sweep_staged()
     app.maintenance.remove_deleted()
@@ -369,10 +378,10 @@ class Odd(MemoryStorage):
 
 @pytest.mark.parametrize("error", [StorageUnavailableError("later"), RuntimeError("nul \0 and half \ud800"), OSError()])
 def test_a_removal_is_tried_again_whatever_the_store_has_raised(
-    fresh_database_url: str, host: Host, caplog: pytest.LogCaptureFixture, error: Exception
+    idle_database_url: str, host: Host, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     storage = Odd()
-    with mindia.connect(fresh_database_url, storage=storage) as app:
+    with mindia.connect(idle_database_url, storage=storage) as app:
         library = app.library(app.tenants.create("Acme"))
         library.media.delete(library.media.add(samples.image()))
         storage.error = error
@@ -428,9 +437,9 @@ class Noting(MemoryStorage):
 
 
 @pytest.mark.parametrize("number", [0, 1, 100, 101, 250])
-def test_all_that_is_due_is_removed_in_one_go(fresh_database_url: str, host: Host, number: int) -> None:
+def test_all_that_is_due_is_removed_in_one_go(idle_database_url: str, host: Host, number: int) -> None:
     storage = MemoryStorage()
-    with mindia.connect(fresh_database_url, storage=storage) as app:
+    with mindia.connect(idle_database_url, storage=storage) as app:
         tenant = app.tenants.create("Acme")
         leave_behind(host, tenant, storage, number)
 
@@ -443,11 +452,11 @@ def test_all_that_is_due_is_removed_in_one_go(fresh_database_url: str, host: Hos
 
 
 @pytest.mark.parametrize("what", ["sweep_staged", "remove_deleted"])
-def test_two_at_once_share_the_work(fresh_database_url: str, host: Host, what: str) -> None:
+def test_two_at_once_share_the_work(idle_database_url: str, host: Host, what: str) -> None:
     storage = Noting()
     with (
-        mindia.connect(fresh_database_url, storage=storage) as one,
-        mindia.connect(fresh_database_url, storage=storage) as other,
+        mindia.connect(idle_database_url, storage=storage) as one,
+        mindia.connect(idle_database_url, storage=storage) as other,
         ThreadPoolExecutor(1) as pool,
     ):
         tenant = one.tenants.create("Acme")
@@ -468,7 +477,7 @@ def test_two_at_once_share_the_work(fresh_database_url: str, host: Host, what: s
     assert staged_ids(host) == (set() if what == "sweep_staged" else staged)
 
 
-def test_a_maintenance_that_dies_in_the_middle_leaves_the_work_to_the_next(fresh_database_url: str, host: Host) -> None:
+def test_a_maintenance_that_dies_in_the_middle_leaves_the_work_to_the_next(idle_database_url: str, host: Host) -> None:
     class Dying(MemoryStorage):
         dying = True
 
@@ -479,7 +488,7 @@ def test_a_maintenance_that_dies_in_the_middle_leaves_the_work_to_the_next(fresh
             super().delete(bucket, keys)
 
     storage = Dying()
-    with mindia.connect(fresh_database_url, storage=storage) as app:
+    with mindia.connect(idle_database_url, storage=storage) as app:
         tenant = app.tenants.create("Acme")
         leave_behind(host, tenant, storage, 5)
         calls: list[Callable[[], int]] = [app.maintenance.sweep_staged, app.maintenance.remove_deleted]
@@ -537,7 +546,7 @@ def let_pass(seconds: float) -> None:
 GRACE = timedelta(seconds=0.3)
 
 
-def test_the_lease_of_a_long_upload_is_renewed(fresh_database_url: str, host: Host) -> None:
+def test_the_lease_of_a_long_upload_is_renewed(idle_database_url: str, host: Host) -> None:
     leased: list[Any] = []
 
     def note(_: int) -> None:
@@ -545,7 +554,7 @@ def test_the_lease_of_a_long_upload_is_renewed(fresh_database_url: str, host: Ho
         let_pass(0.11)
 
     storage = Slow(note, lambda: None)
-    with mindia.connect(fresh_database_url, storage=storage, settings=Settings(staging_grace=GRACE)) as app:
+    with mindia.connect(idle_database_url, storage=storage, settings=Settings(staging_grace=GRACE)) as app:
         library = app.library(app.tenants.create("Acme"))
         item = library.media.add(samples.image())
 
@@ -555,7 +564,7 @@ def test_the_lease_of_a_long_upload_is_renewed(fresh_database_url: str, host: Ho
 
 
 @pytest.mark.parametrize("when", ["between two pieces", "after the last"])
-def test_what_is_swept_during_its_upload_leaves_nothing(fresh_database_url: str, host: Host, when: str) -> None:
+def test_what_is_swept_during_its_upload_leaves_nothing(idle_database_url: str, host: Host, when: str) -> None:
     def sweep() -> None:
         assert host.execute("delete from mindia.staged_objects").rowcount == 1
         let_pass(0.11)
@@ -564,7 +573,7 @@ def test_what_is_swept_during_its_upload_leaves_nothing(fresh_database_url: str,
         lambda number: sweep() if number == 1 and when == "between two pieces" else None,
         lambda: sweep() if when == "after the last" else None,
     )
-    with mindia.connect(fresh_database_url, storage=storage, settings=Settings(staging_grace=GRACE)) as app:
+    with mindia.connect(idle_database_url, storage=storage, settings=Settings(staging_grace=GRACE)) as app:
         tenant = app.tenants.create("Acme")
 
         with pytest.raises(StagedObjectExpiredError, match="longer than Settings"):

@@ -16,6 +16,7 @@ from mindia import Library, LocalStorage, MediaKind, Mindia, Tenant
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import (
     AlreadyExistsError,
+    DatabaseError,
     MindiaError,
     NotFoundError,
     StagedObjectExpiredError,
@@ -347,16 +348,21 @@ def test_a_refused_source_leaves_neither_bytes_nor_a_failed_transaction(
     assert list(storage.list(tenant.s3_bucket)) == []
 
 
-def test_an_item_that_failed_inside_leaves_no_bytes_although_the_transaction_goes_on(
-    library: Library, storage: LocalStorage, tenant: Tenant
+def test_an_item_that_the_database_refuses_leaves_no_bytes_although_the_transaction_goes_on(
+    fresh_database_url: str, storage: LocalStorage
 ) -> None:
-    with library.transaction() as tx:
-        with pytest.raises(MindiaError):
-            tx.media.add(samples.image(), description=" ".join(f"word{number}" for number in range(200_000)))
-        assert list(storage.list(tenant.s3_bucket)) == []
-        tx.media.add(samples.image())
+    with psycopg.connect(fresh_database_url) as connection:
+        connection.execute("alter table mindia.images add constraint no_towers check (height < 100)")
+    with mindia.connect(fresh_database_url, storage=storage) as app:
+        tenant = app.tenants.create("Acme")
+        with app.library(tenant).transaction() as tx:
+            with pytest.raises(DatabaseError) as caught:
+                tx.media.add(samples.image(height=100))
+            assert list(storage.list(tenant.s3_bucket)) == []
+            item = tx.media.add(samples.image(height=99))
 
-    assert len(library.media.find()) == 1
+        assert isinstance(caught.value.__cause__, psycopg.errors.CheckViolation)
+        assert list(app.library(tenant).media.find()) == [item]
 
 
 def test_two_transactions_at_once_do_not_see_each_other(library: Library) -> None:

@@ -25,7 +25,7 @@ from tests.faults.worker_workload import Wait, connect, work, work_impatiently, 
 import mindia
 from mindia import Library, MemoryStorage, Mindia, Settings, Task, TaskContext, TaskStatus, WorkReport
 from mindia._ids import uuid7
-from mindia.errors import ClosedError, DatabaseUnavailableError, DiscardTask, InvalidError, StorageError
+from mindia.errors import ClosedError, DatabaseUnavailableError, DiscardTask, InvalidError
 from mindia.testing import samples
 from mindia.worker.loop import Worker
 from mindia.worker.runner import Outcome, TaskRunner
@@ -38,6 +38,13 @@ SETTINGS = Settings(
     retry_base=timedelta(seconds=10),
     retry_cap=timedelta(seconds=60),
 )
+
+# The process of the server in which a worker's claim waits for a lock.
+CLAIMING: LiteralString = """
+select pid from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock' and query like '%skip locked%'
+  and query like '%mindia.tenants%'
+"""
 
 Host = psycopg.Connection[tuple[Any, ...]]
 
@@ -103,6 +110,15 @@ def handler() -> Handler:
 @pytest.fixture
 def app(url: str, handler: Handler) -> Iterator[Mindia]:
     with mindia.connect(url, storage=MemoryStorage(), settings=SETTINGS) as app:
+        app.register_task("job", Job, handler)
+        yield app
+
+
+@pytest.fixture
+def lazy_app(url: str, handler: Handler) -> Iterator[Mindia]:
+    """Its workers look for work once an hour."""
+    settings = attrs.evolve(SETTINGS, poll=timedelta(hours=1))
+    with mindia.connect(url, storage=MemoryStorage(), settings=settings) as app:
         app.register_task("job", Job, handler)
         yield app
 
@@ -549,9 +565,7 @@ class TestWorker:
         assert Counter(task_id for _, task_id in handler.ran) == Counter(task.id for task in tasks)
         assert sum(each.result().completed for each in (first, second, third)) == 300
 
-    def test_it_runs_as_many_tasks_at_once_as_asked_and_not_more(
-        self, app: Mindia, library: Library, handler: Handler
-    ) -> None:
+    def test_it_runs_as_many_tasks_at_once_as_asked_and_not_more(self, lazy_app: Mindia, handler: Handler) -> None:
         together, most = threading.Barrier(3), threading.Semaphore(3)
 
         def does(_: TaskContext, __: Job) -> None:
@@ -560,28 +574,29 @@ class TestWorker:
             most.release()
 
         handler.does = does
-        tasks = [library.tasks.enqueue(Job(), max_retries=0) for _ in range(12)]
-        with running(app.worker(concurrency=3)) as report:
+        library = lazy_app.library(lazy_app.tenants.create("Acme"))
+        with library.transaction() as tx:
+            tasks = [tx.tasks.enqueue(Job(), max_retries=0) for _ in range(12)]
+        with running(lazy_app.worker(concurrency=3)) as report:
             wait_until(lambda: ended(library, tasks), what="all tasks end")
 
         assert report.result() == WorkReport(completed=12)
 
-    def test_a_backlog_and_what_follows_from_it_do_not_wait_for_the_next_poll(self, url: str, handler: Handler) -> None:
+    def test_a_backlog_and_what_follows_from_it_do_not_wait_for_the_next_poll(
+        self, lazy_app: Mindia, handler: Handler
+    ) -> None:
         def does(context: TaskContext, job: Job) -> None:
             if len(job.name) < 5:
                 context.library.tasks.enqueue(Job(job.name + "x"))
 
         handler.does = does
-        rarely = attrs.evolve(SETTINGS, poll=timedelta(hours=1))
-        with mindia.connect(url, storage=MemoryStorage(), settings=rarely) as app:
-            app.register_task("job", Job, handler)
-            library = app.library(app.tenants.create("Acme"))
-            for _ in range(10):
-                library.tasks.enqueue(Job())
-            with running(app.worker(concurrency=2)) as report:
-                wait_until(lambda: len(handler.ran) == 60, what="all tasks run")
+        library = lazy_app.library(lazy_app.tenants.create("Acme"))
+        for _ in range(10):
+            library.tasks.enqueue(Job())
+        with running(lazy_app.worker(concurrency=2)) as report:
+            wait_until(lambda: len(handler.ran) == 60, what="all tasks run")
 
-            assert report.result(30).completed == 60  # and stop() does not wait for the next poll either
+        assert report.result(30).completed == 60  # and stop() does not wait for the next poll either
 
     def test_stop_lets_running_tasks_end_and_begins_no_other(
         self, app: Mindia, library: Library, handler: Handler, host: Host
@@ -606,6 +621,23 @@ class TestWorker:
         assert library.tasks.get(first.id).status is TaskStatus.COMPLETED
         assert library.tasks.get(second.id) == second
         assert value(host, "select count(*) from mindia.workers") == 0
+
+    def test_what_is_claimed_while_it_is_told_to_stop_is_not_begun(
+        self, app: Mindia, library: Library, handler: Handler, host: Host, url: str
+    ) -> None:
+        task = library.tasks.enqueue(Job())
+        worker = app.worker()
+        with psycopg.connect(url) as other:
+            other.execute("lock table mindia.tasks in access exclusive mode")
+            with running(worker) as report:
+                wait_until(lambda: value(host, CLAIMING), what="the worker claims")
+                worker.stop()
+                other.commit()
+                assert report.result(30) == WorkReport()
+
+        assert handler.names == []
+        put_back = library.tasks.get(task.id)
+        assert (put_back.status, put_back.attempt, put_back.retry_count) == (TaskStatus.PENDING, 1, 0)
 
     def test_what_still_runs_after_the_shutdown_time_out_is_put_back_uncounted(
         self, app: Mindia, library: Library, handler: Handler, host: Host
@@ -689,16 +721,11 @@ class TestWorker:
         handler.does = lambda _, job: job.name == "long" and go_on.wait(30)
         long = library.tasks.enqueue(Job("long"))
         lost = library.tasks.enqueue(Job("lost"), run_at=datetime.now(UTC) + timedelta(days=1))
-        waiting: LiteralString = """
-            select pid from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock' and query like '%skip locked%'
-              and query like '%mindia.tenants%'
-        """
         with running(app.worker(concurrency=2)):
             wait_until(lambda: handler.names == ["long"], what="the long task runs")
             with psycopg.connect(url) as other:
                 other.execute("lock table mindia.tasks in access exclusive mode")
-                pid = wait_until(lambda: value(host, waiting), what="the worker claims")
+                pid = wait_until(lambda: value(host, CLAIMING), what="the worker claims")
                 # As the database is left when a claim commits and its answer is lost.
                 other.execute(
                     "update mindia.tasks set status = 'running', attempt = 1, scheduled_for = now(), "
@@ -801,72 +828,6 @@ class TestMaintenance:
                 wait_until(lambda: not list(app.storage.list(bucket)), what="the bytes are removed")
         finally:
             host.execute("alter table if exists mindia.hidden rename to deleted_objects")
-
-    @pytest.mark.parametrize("error", [StorageError("access denied \0"), RuntimeError("a defect")])
-    def test_a_bucket_that_fails_is_not_in_the_way_of_others(self, url: str, host: Host, error: Exception) -> None:
-        storage = FailingStorage(error)
-        with mindia.connect(url, storage=storage, settings=SETTINGS) as app:
-            tenants = [app.tenants.create(name) for name in ("Acme", "Globex")]
-            for tenant in tenants:
-                library = app.library(tenant)
-                library.media.stage(samples.image(), filename="staged.jpg")
-                library.media.delete(library.media.add(samples.image(), filename="gone.jpg"))
-            storage.fails = tenants[0].s3_bucket
-
-            assert app.maintenance.remove_deleted() == 1
-            app.maintenance.sweep_staged(older_than=timedelta())
-
-            assert [len(list(storage.list(tenant.s3_bucket))) for tenant in tenants] == [2, 0]
-            assert app.maintenance.remove_deleted() == 0  # not again at once
-            storage.fails = ""
-            host.execute("update mindia.deleted_objects set next_attempt_at = now()")
-            app.maintenance.remove_deleted()
-
-            assert list(storage.list(tenants[0].s3_bucket)) == []
-        assert value(host, "select count(*) from mindia.deleted_objects") == 0
-        assert value(host, "select count(*) from mindia.staged_objects") == 0
-
-    def test_a_removal_that_fails_is_tried_again_later_and_later(self, url: str, host: Host) -> None:
-        storage = FailingStorage(StorageError("no"))
-        with mindia.connect(url, storage=storage) as app:
-            tenant = app.tenants.create("Acme")
-            library = app.library(tenant)
-            library.media.delete(library.media.add(samples.image(), filename="gone.jpg"))
-            storage.fails = tenant.s3_bucket
-            waits = []
-            for _ in range(12):
-                app.maintenance.remove_deleted()
-                waits.append(
-                    value(
-                        host,
-                        "update mindia.deleted_objects set deleted_at = now(), next_attempt_at = now() "
-                        "returning round(extract(epoch from (select next_attempt_at from mindia.deleted_objects) "
-                        "- now()))",
-                    )
-                )
-
-        assert value(host, "select attempts from mindia.deleted_objects") == 12
-        assert value(host, "select last_error from mindia.deleted_objects") == "no"
-        assert waits[:3] == pytest.approx([10, 20, 40], abs=5)
-        assert waits[-1] == pytest.approx(3600, abs=60)
-
-    def test_a_negative_age_is_refused(self, app: Mindia) -> None:
-        with pytest.raises(InvalidError, match="older_than must not be negative"):
-            app.maintenance.sweep_staged(older_than=timedelta(seconds=-1))
-
-
-class FailingStorage(MemoryStorage):
-    """A store that cannot remove anything from one bucket."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.fails = ""
-        self._error = error
-
-    def delete(self, bucket: str, keys: Iterable[str]) -> None:
-        if bucket == self.fails:
-            raise self._error
-        super().delete(bucket, keys)
 
 
 def _row(host: Host, task: Task) -> dict[str, Any]:

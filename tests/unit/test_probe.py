@@ -33,6 +33,8 @@ from mindia.errors import (
     UnsupportedTypeError,
 )
 from mindia.media.probe import Probed, probe
+from mindia.media.sniff import ALLOWED, MediaType
+from mindia.media.video import probe_av
 from mindia.testing import samples
 
 
@@ -557,6 +559,24 @@ def test_a_playlist_behind_the_beginning_of_a_video_is_not_followed(tmp_path: Pa
             for beginning in beginnings:
                 with pytest.raises(CorruptMediaError):
                     probed(beginning + playlist * 50, "x")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in ALLOWED if kind.kind in (MediaKind.VIDEO, MediaKind.AUDIO)],
+    ids=lambda kind: kind.content_type,
+)
+def test_the_parser_follows_no_list_of_files_even_where_the_type_was_mistaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: MediaType
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.mp4").write_bytes(samples.video())
+    content = b"ffconcat version 1.0\nfile 'secret.mp4'\n"
+    with av.open(io.BytesIO(content), "r") as container:
+        assert container.streams.video, "left to itself it does not follow either: this would test nothing"
+
+    with pytest.raises(CorruptMediaError):
+        probe_av(io.BytesIO(content), kind, filename="x")
 
 
 def test_a_quicktime_reference_to_another_file_is_not_followed(tmp_path: Path) -> None:

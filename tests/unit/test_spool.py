@@ -104,14 +104,20 @@ def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
         received(Source(samples.pdf()).binary, spool_folder=tmp_path / "missing", spool_memory_bytes=1)
 
 
-@pytest.mark.parametrize("size", [150_000, 300_000, 5_000_000])
-def test_a_folder_that_is_full_is_a_typed_error_and_nothing_stays_there(tmp_path: Path, size: int) -> None:
-    content = samples.pdf() + bytes(size)
+@pytest.mark.parametrize("size", [100_001, 300_000, 5_000_000])
+@pytest.mark.parametrize("piece", [1_000, CHUNK])
+def test_a_folder_that_is_full_is_a_typed_error_and_nothing_stays_there(tmp_path: Path, size: int, piece: int) -> None:
+    content = io.BytesIO(samples.pdf() + bytes(size))
+
+    class InPieces(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return content.read(min(size, piece))
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(StorageUnavailableError, match="File too large"):
-            received(io.BytesIO(content), spool_folder=tmp_path, spool_memory_bytes=1)
+            received(InPieces(), spool_folder=tmp_path, spool_memory_bytes=1)  # type: ignore[arg-type]  # it reads
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
