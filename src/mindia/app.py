@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
@@ -27,7 +28,14 @@ from mindia.describing.metadata import MetadataDescriber
 from mindia.domain.tenants import Tenant
 from mindia.embedding.base import Embedder
 from mindia.embedding.lexical import LexicalEmbedder
-from mindia.errors import ClosedError, ConnectionLostError, InvalidError, MindiaError, TransactionConflictError
+from mindia.errors import (
+    ClosedError,
+    ConnectionLostError,
+    InvalidError,
+    MindiaError,
+    TransactionConflictError,
+    TransactionError,
+)
 from mindia.services.context import TenantContext
 from mindia.services.leases import StagingLeases
 from mindia.services.maintenance import Maintenance
@@ -205,22 +213,30 @@ class Mindia(Handle):
     def run(self, function: Callable[[Transaction], T], *, attempts: int = 3) -> T:
         """Run a function in a transaction, again from its beginning where the transaction collides or is cut off.
 
+        It is not run again once it has returned and the connection is lost over the commit: nobody knows then whether
+        that came through, and the host's own rows might be written twice.
+
         Args:
             function: Is called with the transaction; must bear being called again.
             attempts: How often it is tried, at most.
 
         Raises:
             TransactionConflictError: The last try collided, too.
-            ConnectionLostError: The last try was cut off, too.
+            ConnectionLostError: The last try was cut off, too, or the commit was.
         """
         for left in reversed(range(max(1, attempts))):
+            returned = False
             try:
                 with self.transaction() as transaction:
-                    return function(transaction)
+                    result = function(transaction)
+                    returned = True
             except (MindiaError, DriverError) as error:
                 known = translate(error) if isinstance(error, DriverError) else error
-                if not left or not isinstance(known, TransactionConflictError | ConnectionLostError):
+                passing = (TransactionConflictError,) if returned else (TransactionConflictError, ConnectionLostError)
+                if not left or not isinstance(known, passing):
                     raise
+            else:
+                return result
             self._database.drop_lost_connections()
             # Two that start over at the same moment would collide again.
             time.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
@@ -333,6 +349,12 @@ class Mindia(Handle):
         )
 
 
+class _Own(Enum):
+    """Stands for a connection of our own; None is rather a mistake of the host than that."""
+
+    CONNECTION = "a connection of the pool"
+
+
 class Library(Handle):
     """All that belongs to one tenant. Thread-safe.
 
@@ -362,7 +384,7 @@ class Library(Handle):
         return self.index.search(query, kind=kind, limit=limit)
 
     @contextmanager
-    def transaction(self, *, connection: Connection[Any] | None = None) -> Iterator[LibraryTransaction]:
+    def transaction(self, *, connection: Connection[Any] | _Own = _Own.CONNECTION) -> Iterator[LibraryTransaction]:
         """Begin a transaction; it is committed at the end, and rolled back by an exception.
 
         Every call within is a savepoint: an error that is caught leaves the transaction usable.
@@ -373,10 +395,13 @@ class Library(Handle):
 
         Raises:
             TransactionError: The connection cannot be joined.
+            TenantInactiveError: The tenant is suspended or deleted.
         """
         database = self._app._database
-        with database.unit_of_work() if connection is None else database.join(connection) as unit:
-            yield Transaction(self._app, unit).library(self.tenant_id)
+        with database.unit_of_work() if isinstance(connection, _Own) else database.join(connection) as unit:
+            library = Transaction(self._app, unit).library(self.tenant_id)
+            library._context.unit.run(lambda _: None)  # refuses a tenant that is not active
+            yield library
 
 
 class LibraryTransaction(Library):
@@ -389,6 +414,18 @@ class LibraryTransaction(Library):
     def __init__(self, app: Mindia, context: TenantContext, unit: OpenTransaction) -> None:
         super().__init__(app, context)
         self._unit = unit
+
+    @contextmanager
+    def transaction(self, *, connection: Connection[Any] | _Own = _Own.CONNECTION) -> Iterator[LibraryTransaction]:
+        """Begin a transaction within this one: an exception rolls back to here, and the end commits nothing yet.
+
+        Raises:
+            TransactionError: A connection is handed in; this transaction has one.
+        """
+        if not isinstance(connection, _Own):
+            raise TransactionError("this transaction is on a connection already: leave out connection=")
+        with self._unit.savepoint():
+            yield self
 
     @property
     def connection(self) -> Connection[Any]:

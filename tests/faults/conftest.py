@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.faults.harness import Harness, Server
+
+pytest.register_assert_rewrite("tests.faults.invariants")
+
+from tests.faults.harness import Harness, Server  # noqa: E402 - the line above comes first
 
 SEED = 20_250_131
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -17,17 +18,28 @@ from mindia import Library, LocalStorage, Mindia, Settings
 from mindia.errors import MindiaError, NotFoundError
 
 
-def ingest(url: str, objects: str, tenant_id: str, samples: str, seed: int, threads: int) -> None:
+def ingest(url: str, objects: str, tenant_id: str, samples: str, seed: int, threads: int, sweep_s: float) -> None:
     """Report each operation when it has ended: "done …", "error …" with a typed error's code, or "defect …".
 
     Ends in good order when it is sent a line.
+
+    Args:
+        url: The database.
+        objects: The object store.
+        tenant_id: The tenant.
+        samples: A folder of files to add.
+        seed: Of what is done.
+        threads: How many threads do it.
+        sweep_s: What was staged before so many seconds is swept: longer than anybody who lives takes to add it.
     """
     settings = Settings(pool_timeout_s=5.0, spool_memory_bytes=100_000)
     paths = sorted(Path(samples).iterdir())
     ended = threading.Event()
     with mindia.connect(url, storage=LocalStorage(objects), settings=settings) as app:
         workers = [
-            threading.Thread(target=_work, args=(app, UUID(tenant_id), paths, random.Random(seed + number), ended))
+            threading.Thread(
+                target=_work, args=(app, UUID(tenant_id), paths, random.Random(seed + number), sweep_s, ended)
+            )
             for number in range(threads)
         ]
         for worker in workers:
@@ -38,62 +50,71 @@ def ingest(url: str, objects: str, tenant_id: str, samples: str, seed: int, thre
             worker.join()
 
 
-def _work(app: Mindia, tenant_id: UUID, paths: list[Path], chance: random.Random, ended: threading.Event) -> None:
+def _work(
+    app: Mindia, tenant_id: UUID, paths: list[Path], chance: random.Random, sweep_s: float, ended: threading.Event
+) -> None:
     library = app.library(tenant_id)
-    operations = [_add, _add, _add_many, _roll_back, _stage, _delete, _delete_many, _maintain]
+
+    def maintain(*_: object) -> None:
+        app.maintenance.remove_deleted()
+        app.maintenance.sweep_staged(older_than=timedelta(seconds=sweep_s))
+
+    operations: dict[str, Callable[[Library, list[Path], random.Random], None]] = {
+        "add": _add,
+        "add many": _add_many,
+        "roll back": _roll_back,
+        "stage": _stage,
+        "delete": _delete,
+        "delete many": _delete_many,
+        "maintain": maintain,
+    }
     ready()
     while not ended.is_set():
-        operation = chance.choice(operations)
+        name = chance.choice([*operations, "add"])
         try:
-            operation(app, library, paths, chance)
+            operations[name](library, paths, chance)
         except MindiaError as error:
-            report(f"error {operation.__name__} {error.code} {error.retryable}")
+            report(f"error: {name}: {error.code} {error.retryable}")
         except BaseException as error:
-            report(f"defect {operation.__name__} {error!r}")
+            report(f"defect: {name}: {error!r}")
             raise
         else:
-            report(f"done {operation.__name__}")
+            report(f"done: {name}")
 
 
-def _add(_: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:
+def _add(library: Library, paths: list[Path], chance: random.Random) -> None:
     library.media.add(chance.choice(paths), metadata={"place": "Lisbon"})
 
 
-def _add_many(_: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:
+def _add_many(library: Library, paths: list[Path], chance: random.Random) -> None:
     staged = [library.media.stage(path) for path in chance.sample(paths, 3)]
     with library.transaction() as tx:
         for each in staged:
             tx.media.add(each)
 
 
-def _roll_back(_: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:
+def _roll_back(library: Library, paths: list[Path], chance: random.Random) -> None:
     with suppress(psycopg.errors.DivisionByZero), library.transaction() as tx:
         tx.media.add(chance.choice(paths))
         tx.connection.execute("select 1 / 0")
 
 
-def _stage(_: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:
+def _stage(library: Library, paths: list[Path], chance: random.Random) -> None:
     library.media.stage(chance.choice(paths))
 
 
-def _delete(_: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+def _delete(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
     items = library.media.find(limit=20).items
     if items:
         with suppress(NotFoundError):  # another thread was faster
             library.media.delete(chance.choice(items))
 
 
-def _delete_many(_: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+def _delete_many(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
     items = sorted(library.media.find(limit=20).items, key=lambda item: item.id)
     with suppress(NotFoundError), library.transaction() as tx:
         for item in items[:2]:
             tx.media.delete(item)
-
-
-def _maintain(app: Mindia, _: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
-    app.maintenance.remove_deleted()
-    # Only what the killed have left: nobody who lives takes so long.
-    app.maintenance.sweep_staged(older_than=timedelta(seconds=10))
 
 
 def sweep(url: str, objects: str, grace_s: float) -> None:

@@ -44,7 +44,7 @@ class _Place:
         (self.samples / "long.wav").write_bytes(samples.wav(seconds=4.0, channels=8))
         (self.samples / "invoice.pdf").write_bytes(samples.pdf(["Invoice 4711"]))
 
-    def start_ingest(self) -> Child:
+    def start_ingest(self, *, sweep_s: float) -> Child:
         return self.harness.start(
             ingest,
             self.url,
@@ -53,6 +53,7 @@ class _Place:
             str(self.samples),
             self.harness.random.randrange(2**32),
             _THREADS,
+            sweep_s,
         )
 
 
@@ -66,21 +67,19 @@ def place(harness: Harness, server: Server, tmp_path: Path) -> Iterator[_Place]:
 def test_processes_killed_at_50_random_moments_leave_no_row_without_bytes_and_no_bytes_without_a_row(
     place: _Place,
 ) -> None:
-    children = [place.start_ingest() for _ in range(_AT_ONCE)]  # a new one starts while the next is killed
+    children = [place.start_ingest(sweep_s=15) for _ in range(_AT_ONCE)]  # a new one starts while the next is killed
     done: list[str] = []
     for _ in range(_KILLS):
         victim = children.pop(0)
         place.harness.kill_at_random(victim, max_lines=25)
         done += victim.lines
-        children.append(place.start_ingest())
+        children.append(place.start_ingest(sweep_s=15))
     for child in children:
         child.kill()
         done += child.lines
 
-    assert {line.split()[0] for line in done} == {"done"}, [line for line in done if not line.startswith("done")]
-    assert {line.split()[1] for line in done} == {
-        "_add", "_add_many", "_roll_back", "_stage", "_delete", "_delete_many", "_maintain"
-    }  # fmt: skip
+    operations = ("add", "add many", "roll back", "stage", "delete", "delete many", "maintain")
+    assert set(done) == {f"done: {operation}" for operation in operations}
     left = number(place.url, "select count(*) from mindia.staged_objects")
     assert left > 0, "the killed have left nothing behind: they were not killed in the middle of anything"
 
@@ -130,13 +129,13 @@ def test_ingest_goes_on_by_itself_after_postgresql_was_restarted(
 ) -> None:
     ours = place.app.library(place.tenant)
     ours.media.add(place.samples / "teal.jpg")
-    child = place.start_ingest()
+    child = place.start_ingest(sweep_s=3600)
     child.wait_until_ready()
     for _ in range(2):
         child.wait_for_more(20)
         place.harness.pause(0.05)
         fault(place.server)
-        child.wait_for_more(5, like="done _add")  # the same process adds again
+        child.wait_for_more(5, like="done: add")  # the same process adds again
         assert ours.media.read(ours.media.add(place.samples / "red.jpg"))  # and so does this one
     child.send("end")
 

@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 from tests.faults.harness import Child, Harness, Server, wait_until
 from tests.faults.invariants import number
-from tests.faults.worker_workload import SETTINGS, KillWorker, Wait, Write, connect, prepare, work
+from tests.faults.worker_workload import SETTINGS, KillWorker, Wait, Write, connect, prepare, work, work_impatiently
 
 from mindia import Library, Mindia, Task, TaskStatus
 
@@ -174,6 +174,7 @@ def test_workers_that_an_outage_of_the_database_made_silent_are_not_taken_for_de
         worker.wait_for_line("began 1")
 
     place.server.stop()
+    workers[0].send("go on")  # the end of a task that nobody can be told of now
     time.sleep(1.5 * SETTINGS.worker_timeout.total_seconds())  # the outage
     place.server.start()
     heard_of = """
@@ -184,8 +185,7 @@ def test_workers_that_an_outage_of_the_database_made_silent_are_not_taken_for_de
         lambda: number(place.url, heard_of, SETTINGS.worker_timeout) == 2,
         what="both are heard of for long enough to have looked for the dead",
     )
-    for worker in workers:
-        worker.send("go on")
+    workers[1].send("go on")
 
     assert [place.wait_until_ended(task).attempt for task in tasks] == [1, 1]
     assert [place.errors(task) for task in tasks] == [[], []]
@@ -204,6 +204,19 @@ def test_a_worker_that_is_started_before_the_database_waits_for_it(place: _Place
 
     assert place.wait_until_ended(task).status is TaskStatus.COMPLETED
     assert worker.is_alive()
+
+
+def test_a_worker_that_is_told_to_stop_during_an_outage_ends(place: _Place) -> None:
+    task = place.library.tasks.enqueue(Wait(), max_retries=0)
+    worker = place.harness.start(work_impatiently, place.url)
+    worker.wait_for_line("began 1")
+    place.server.stop()
+
+    worker.terminate()
+
+    assert worker.wait() == 0, worker.output()
+    place.server.start()
+    assert place.library.tasks.get(task.id).status is TaskStatus.RUNNING  # until somebody looks for the dead
 
 
 def _handled(url: str) -> dict[UUID, set[int]]:

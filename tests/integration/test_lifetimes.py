@@ -90,8 +90,8 @@ def test_no_transaction_begins_when_the_application_is_closed(
     closed: tuple[Mindia, Library, Known], host: psycopg.Connection[Any]
 ) -> None:
     _, library, _ = closed
-    for connection in (None, host):
-        with pytest.raises(ClosedError), library.transaction(connection=connection):
+    for transaction in (library.transaction(), library.transaction(connection=host)):
+        with pytest.raises(ClosedError), transaction:
             pass
     assert host.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 

@@ -233,6 +233,17 @@ def test_the_body_of_a_transaction_is_never_run_again_and_a_lost_commit_is_an_er
     assert len(app.library(tenant).media.find()) == 1 + kept
 
 
+def test_a_function_is_not_run_again_after_a_commit_that_may_have_come_through(behind: Mindia, proxy: Proxy) -> None:
+    behind.check()
+    proxy.cut_at(b"COMMIT", Moment.ANSWERED)
+    runs = []
+
+    with pytest.raises(ConnectionLostError):
+        behind.run(lambda _: runs.append(1))
+
+    assert runs == [1]
+
+
 def test_a_call_that_is_cut_off_again_and_again_is_an_error_of_ours(
     app: Mindia, tenant: Tenant, proxy: Proxy, storage: LocalStorage, database_url: str
 ) -> None:

@@ -135,7 +135,7 @@ def test_what_an_open_transaction_is_adding_is_left_alone_however_old_it_is(
 
     with (
         psycopg.connect(idle_database_url) as connection,
-        library.transaction(connection=connection if joined else None) as tx,
+        library.transaction(connection=connection) if joined else library.transaction() as tx,
     ):
         item = tx.media.add(staged)
         assert app.maintenance.sweep_staged() == 0

@@ -180,10 +180,11 @@ def test_every_call_is_refused_for_a_tenant_that_is_not_active(
 
 
 def test_every_call_is_refused_inside_a_transaction_too(
-    library: Library, tenant: Tenant, storage: LocalStorage, inactive: Known
+    app: Mindia, tenant: Tenant, storage: LocalStorage, inactive: Known
 ) -> None:
     stored = list(storage.list(tenant.s3_bucket))
-    with library.transaction() as tx:
+    with app.transaction() as several:
+        tx = several.library(tenant)
         for call in CALLS.values():
             with pytest.raises(TenantInactiveError, match=str(tenant.id)):
                 call(tx, inactive)

@@ -11,11 +11,12 @@ import pytest
 from tests.integration.host_rows import Observer, orders
 from tests.integration.library_calls import CALLS, Known
 
-from mindia import Library, Mindia, Tenant
+from mindia import Library, LibraryTransaction, Mindia, Tenant
 from mindia.errors import (
     ClosedError,
     ConflictError,
     ConnectionLostError,
+    TenantInactiveError,
     TransactionError,
 )
 from mindia.testing import samples
@@ -159,3 +160,44 @@ def test_a_transaction_is_refused_to_every_other_thread(library: Library) -> Non
 
 def _roll_back() -> None:
     raise psycopg.Rollback
+
+
+def test_a_transaction_within_a_transaction_rolls_back_alone_and_commits_nothing(
+    library: Library, others: Observer
+) -> None:
+    def fail(tx: LibraryTransaction) -> None:
+        with tx.transaction() as inner:
+            inner.media.add(samples.image(), filename="gone.jpg")
+            inner.connection.execute("insert into public.orders values (1)")
+            raise LookupError("of the host")
+
+    with library.transaction() as tx:
+        kept = tx.media.add(samples.image(), filename="kept.jpg")
+        with pytest.raises(LookupError, match="of the host"):
+            fail(tx)
+        with tx.transaction() as inner:
+            inner.connection.execute("insert into public.orders values (2)")
+        assert others.counts() == {}
+        assert list(tx.media.find()) == [kept]
+
+    assert others.counts()["orders"] == 1
+    assert list(library.media.find()) == [kept]
+
+
+def test_a_transaction_takes_no_other_connection(
+    library: Library, host: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    with library.transaction() as tx, pytest.raises(TransactionError, match="already"), tx.transaction(connection=host):
+        pass
+
+
+def test_a_connection_that_a_framework_has_not_made_yet_is_no_transaction_of_our_own(library: Library) -> None:
+    missing = None
+    with pytest.raises(TransactionError, match="ensure_connection"), library.transaction(connection=missing):  # type: ignore[arg-type]  # what untyped hosts do
+        pass
+
+
+def test_a_tenant_that_is_not_served_gets_no_transaction(app: Mindia, library: Library) -> None:
+    app.tenants.suspend(library.tenant_id)
+    with pytest.raises(TenantInactiveError), library.transaction():
+        pass

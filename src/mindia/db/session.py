@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString, Protocol, TypeVar
 from uuid import UUID
 
@@ -162,6 +162,18 @@ class OpenTransaction:
         """Return the same transaction, bound to a tenant."""
         return OpenTransaction(self._scope, tenant_id)
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Enclose code of the host's: its exceptions roll back to here and pass through untouched."""
+        self._scope.check()
+        connection = self._scope.session.connection
+        check_in_transaction(connection)
+        with ExitStack() as block:
+            with translated():
+                block.enter_context(connection.transaction())
+            yield
+            check_in_transaction(connection)
+
     def run(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a savepoint, so that a caught error leaves the transaction usable."""
         self._scope.check()
@@ -178,6 +190,11 @@ class OpenTransaction:
 
 def check_joinable(connection: Connection[Any]) -> None:
     """Raise where a call could not keep its promises in the transaction of this connection."""
+    if connection is None:
+        raise TransactionError(
+            "connection is None: leave it out for a transaction of our own; in Django, connect first "
+            "with django.db.connection.ensure_connection()"
+        )
     if not isinstance(connection, Connection):
         raise TransactionError(
             f"connection must be a psycopg.Connection, not {type(connection).__module__}.{type(connection).__name__}: "

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
-from mindia.domain.media import Metadata
+from mindia.domain.media import JsonValue, Metadata
 from mindia.errors import InvalidError
 from mindia.repositories._text import storable
 
@@ -31,6 +31,7 @@ def checked_metadata(metadata: Metadata | None) -> Metadata:
         raise InvalidError(f"metadata must be a mapping, not {type(metadata).__name__}")
     if len(metadata) > MAX_KEYS:
         raise InvalidError(f"metadata has {len(metadata)} keys; the limit is {MAX_KEYS}")
+    copy: dict[str, JsonValue] = {}
     for key, value in metadata.items():
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARS:
             raise InvalidError(f"a metadata key has 1 to {MAX_KEY_CHARS} characters: {str(key)[:80]!r}")
@@ -38,15 +39,15 @@ def checked_metadata(metadata: Metadata | None) -> Metadata:
             raise InvalidError(f"the metadata key {key!r} has a NUL character or half a character")
         try:
             text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-            size = len(text.encode())
+            # Through JSON and back: what is returned now equals what is read later.
+            copy[key] = json.loads(text, parse_float=_as_read)
+            size = len(json.dumps(copy[key], ensure_ascii=False).encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidError(f"the metadata value of {key!r} is not JSON: {error}") from error
         if size > MAX_VALUE_BYTES:
             raise InvalidError(f"the metadata value of {key!r} has {size} bytes; the limit is {MAX_VALUE_BYTES}")
         if _NUL.search(text):
             raise InvalidError(f"the metadata value of {key!r} has a NUL character, which cannot be stored")
-    # Through JSON and back: what is returned now equals what is read later.
-    copy: Metadata = json.loads(json.dumps(dict(metadata)), parse_float=_as_read)
     return copy
 
 

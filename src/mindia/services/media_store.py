@@ -163,7 +163,8 @@ class MediaStore(Handle):
             if added is None:
                 raise StagedObjectExpiredError(
                     f"the staged object {staged.id} ({staged.filename!r}) is not there any more: it was added already, "
-                    "or not added within Settings.staging_grace; stage the bytes again"
+                    "or not added within Settings.staging_grace: stage the bytes again. In a transaction of the "
+                    "isolation level repeatable read or serializable, stage them before it begins"
                 )
             return added
 

@@ -24,7 +24,13 @@ _log = logging.getLogger("mindia.worker")
 
 
 def run_until_idle(runtime: Runtime) -> WorkReport:
-    """Run the tasks that are due, one after the other, and the maintenance, until there is nothing left to do now."""
+    """Run the tasks that are due, one after the other, and the maintenance, until there is nothing left to do now.
+
+    Whatever a handler raises, also by `sys.exit`, is a failure of its task; only Ctrl-C passes.
+
+    Raises:
+        DatabaseUnavailableError: The database cannot be reached, or was lost on the way.
+    """
     runner = TaskRunner(runtime)
     outcomes: Counter[Outcome] = Counter()
     runner.beat()
