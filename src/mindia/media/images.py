@@ -62,11 +62,17 @@ class _Quiet:
     """
 
     def __init__(self) -> None:
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._inside = 0
         self._filters: AbstractContextManager[object] = warnings.catch_warnings()
 
     def __enter__(self) -> None:
+        if self._process != os.getpid():
+            self._start_afresh()  # threads of the parent are not in a forked child, and would never leave
         with self._lock:
             if not self._inside:
                 self._filters = warnings.catch_warnings()
@@ -84,4 +90,3 @@ class _Quiet:
 
 
 _quiet = _Quiet()
-os.register_at_fork(after_in_child=_quiet.__init__)  # type: ignore[misc]  # threads of the parent are not in the child
