@@ -55,7 +55,9 @@ def test_a_new_home_is_made_and_is_there_again_next_time(tmp_path: Path) -> None
         item = app.library(tenant).media.add(samples.image(), filename="cat.jpg")
         postmaster = _postmaster(home)
     assert not is_alive(postmaster)
-    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE(home.stat().st_mode) == (0o700 if os.geteuid() else 0o711)
+    for folder in (home / "objects", home / "postgresql" / "data"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
     with mindia.local(os.fsdecode(home)) as app:
         assert list(app.tenants.list()) == [tenant]

@@ -28,13 +28,16 @@ def home_path(home: str | os.PathLike[str]) -> Path:
 
 
 def make_home(home: Path) -> None:
-    """Make the folder, private, where it is missing.
+    """Make the folder where it is missing, private.
+
+    As root the account of the server may pass it, though not look into it: otherwise the server would need a right of
+    root to reach its data.
 
     Raises:
         EmbeddedServerError: It cannot be made.
     """
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
     except OSError as error:
         raise EmbeddedServerError(f"the home {str(home)!r} cannot be made: {error.strerror}") from error
 

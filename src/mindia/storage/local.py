@@ -136,7 +136,7 @@ class LocalStorage:
         """Open the folder of an object, step by step, so that no step can be a symbolic link."""
         check_bucket(bucket)
         if make:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for segment in [bucket, *parents]:

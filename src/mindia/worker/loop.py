@@ -106,7 +106,7 @@ class Worker(Handle):
                 runner.beat()
             except DatabaseUnavailableError as error:
                 _log.warning("the worker waits for the database: %s", error)
-                self._wait()
+                self._wait(self._runtime.settings.heartbeat.total_seconds())
             else:
                 return True
         return False
