@@ -467,7 +467,8 @@ def _as(account: pwd.struct_passwd) -> list[str]:
     become = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
     for capability in ("", "+dac_read_search", "+dac_override"):
         # The interpreter may lie in a folder that is closed to the user, such as /root: the first that suffices.
-        prefix = [*become, *([f"--inh-caps={capability}", f"--ambient-caps={capability}"] if capability else []), "--"]
+        keep = [f"--inh-caps={capability}", f"--ambient-caps={capability}", "--securebits=+no_setuid_fixup"]
+        prefix = [*become, *(keep if capability else []), "--"]
         if not subprocess.run(
             [*prefix, sys.executable, "-c", "import mindia"], cwd="/", capture_output=True
         ).returncode:

@@ -57,7 +57,7 @@ class Task:
         scheduled_for: Not run before this time, in UTC.
         started_at: Start of the latest attempt, in UTC, or None.
         completed_at: When it ended, well or not, in UTC, or None.
-        error_message: Of the latest attempt that failed, or None.
+        error_message: Of the latest attempt where that failed, or None.
     """
 
     id: UUID

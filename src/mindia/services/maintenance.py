@@ -35,7 +35,8 @@ class Maintenance(Handle):
         removal is put on record and `remove_deleted` tries it again later.
 
         Args:
-            older_than: Instead of `Settings.staging_grace`.
+            older_than: Instead of `Settings.staging_grace`. Below it, what other processes stage at the moment is
+                swept, too; they get a `StagedObjectExpiredError`.
 
         Raises:
             InvalidError: `older_than` is negative.
