@@ -36,6 +36,8 @@ from mindia.errors import (
     TransactionConflictError,
     TransactionError,
 )
+from mindia.media.isolation import ParserPool
+from mindia.media.probe import InProcessProber, Prober
 from mindia.services.context import TenantContext
 from mindia.services.leases import StagingLeases
 from mindia.services.maintenance import Maintenance
@@ -177,6 +179,7 @@ class Mindia(Handle):
         self._describer = MetadataDescriber() if describer is None else _checked(describer, Describer, "describer")
         self._database = Database(database, settings=settings, on_fork=on_fork)
         self._leases = StagingLeases(self._database, settings)
+        self._prober = ParserPool(settings) if settings.isolate_parsers else InProcessProber(settings)
         self._registry = TaskRegistry()
         self._buckets: dict[UUID, str] = {}
         register_builtin(self._registry)
@@ -185,7 +188,7 @@ class Mindia(Handle):
         self.tasks = TaskQueue(unit, None, self._registry)
         self.maintenance = Maintenance(self._database, storage, settings)
         # Also at exit, and when the application is forgotten without being closed.
-        self._finalizer = weakref.finalize(self, _close, self._database, on_close)
+        self._finalizer = weakref.finalize(self, _close, self._prober, self._database, on_close)
 
     def __repr__(self) -> str:
         return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
@@ -341,6 +344,7 @@ class Mindia(Handle):
             bucket=bucket,
             unit=unit,
             leases=self._leases,
+            prober=self._prober,
             storage=self.storage,
             embedder=self._embedder,
             describer=self._describer,
@@ -475,7 +479,8 @@ def _checked(value: T, kind: type[Any], name: str) -> T:
     return value
 
 
-def _close(database: Database, on_close: Callable[[], None] | None) -> None:
+def _close(prober: Prober, database: Database, on_close: Callable[[], None] | None) -> None:
+    prober.close()
     database.close()
     if on_close is not None:
         on_close()

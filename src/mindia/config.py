@@ -25,6 +25,9 @@ def _positive_time(_: object, attribute: attrs.Attribute[Any], value: timedelta)
         raise InvalidError(f"{attribute.name} must be longer than nothing, not {value!r}")
 
 
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
 def _masked(value: str | None) -> str:
     return "None" if value is None else "'***'"
 
@@ -46,6 +49,12 @@ class Settings:
         max_document_bytes: Size limit of a document.
         max_image_pixels: Limit of an image's width times its height.
         max_text_chars: How much text of a document is kept for search.
+        isolate_parsers: Whether files are parsed in child processes, which a hostile one may crash or keep busy without
+            harm. Only for input that is trusted may it be False. A host whose `sys.executable` is no Python names one
+            with `multiprocessing.set_executable`.
+        parser_processes: How many files are parsed at once, each in a child process.
+        parser_timeout: How long a file may keep its parser busy.
+        parser_memory_bytes: How much memory a parser may take, for its data.
         spool_folder: Where incoming bytes wait to be looked at; None is the system's temporary folder.
         spool_memory_bytes: Incoming bytes up to this size wait in memory.
         staging_grace: How long bytes may lie in the store without a row that points at them.
@@ -68,6 +77,10 @@ class Settings:
     max_document_bytes: int = attrs.field(default=50 * _MB, validator=_positive)
     max_image_pixels: int = attrs.field(default=100 * _MB, validator=_positive)
     max_text_chars: int = attrs.field(default=500_000, validator=_positive)
+    isolate_parsers: bool = True
+    parser_processes: int = attrs.field(default=2, validator=_positive)
+    parser_timeout: timedelta = attrs.field(default=timedelta(seconds=20), validator=_positive_time)
+    parser_memory_bytes: int = attrs.field(default=400 * _MB, validator=_positive)
     spool_folder: Path | None = None
     spool_memory_bytes: int = attrs.field(default=1 * _MB, validator=_positive)
     staging_grace: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
@@ -108,7 +121,7 @@ class Settings:
                 continue
             try:
                 values[field.name] = _parse(environment[name], str(field.type))
-            except (ValueError, OverflowError) as error:
+            except (ValueError, KeyError, OverflowError) as error:
                 shown = "***" if field.name == "secret_key" else repr(environment[name])
                 raise InvalidError(f"{name} is {shown}, which is not of the type {field.type}") from error
         return cls(**values)  # type: ignore[arg-type]  # the types were chosen by field
@@ -121,6 +134,8 @@ def _parse(text: str, kind: str) -> object:
         return timedelta(seconds=float(text))
     if "Path" in kind:
         return Path(text)
+    if kind == "bool":
+        return _BOOLEANS[text.strip().lower()]
     if "float" in kind:
         return float(text)
     if "int" in kind:

@@ -192,6 +192,14 @@ class EmbeddedServerError(DatabaseUnavailableError):
     retryable = False
 
 
+class ParserUnavailableError(MindiaError):
+    """The child process that would parse a file cannot be started."""
+
+    code = "parser_unavailable"
+    http_status = 503
+    retryable = True
+
+
 class StorageError(MindiaError):
     """The object store failed."""
 

@@ -268,10 +268,12 @@ def test_without_a_libpq_the_error_names_the_extra_that_brings_one(tmp_path: Pat
     [("av", "film.mp4", "video"), ("av", "song.wav", "video"), ("pypdfium2", "paper.pdf", "pdf")],
 )
 def test_without_its_parser_a_file_is_refused_by_an_error_that_names_the_extra(
-    module: str, filename: str, extra: str, library: Library, monkeypatch: pytest.MonkeyPatch
+    module: str, filename: str, extra: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = {"film.mp4": samples.video(), "song.wav": samples.wav(), "paper.pdf": samples.pdf()}[filename]
-    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    # As if it were not installed, in the children that parse too.
+    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingExtraError, match=rf"pip install 'mindia\[{extra}\]'"):
         library.media.stage(source, filename=filename)
     assert library.media.stage(samples.image(), filename="cat.jpg").filename == "cat.jpg"
@@ -465,13 +467,12 @@ def test_an_ordinary_user_and_root_alike_can_have_a_home(tmp_path: Path) -> None
 def _as(account: pwd.struct_passwd) -> list[str]:
     """Return the beginning of a command that runs the rest as an ordinary user."""
     become = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    code = "import mindia, subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
     for capability in ("", "+dac_read_search", "+dac_override"):
         # The interpreter may lie in a folder that is closed to the user, such as /root: the first that suffices.
         keep = [f"--inh-caps={capability}", f"--ambient-caps={capability}", "--securebits=+no_setuid_fixup"]
         prefix = [*become, *(keep if capability else []), "--"]
-        if not subprocess.run(
-            [*prefix, sys.executable, "-c", "import mindia"], cwd="/", capture_output=True
-        ).returncode:
+        if not subprocess.run([*prefix, sys.executable, "-c", code], cwd="/", capture_output=True).returncode:
             return prefix
     pytest.fail(f"{sys.executable} cannot be run as {account.pw_name}")
 

@@ -138,6 +138,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "str | None": SECRET,
         "int": "7",
         "int | None": "7",
+        "bool": "off",
         "float": "7.5",
         "Path | None": "/var/tmp",
         "timedelta": "7.5",

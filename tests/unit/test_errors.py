@@ -80,6 +80,7 @@ def test_the_codes_are_stable() -> None:
         "NotFoundError": ("not_found", 404, False),
         "NotPicklableError": ("not_picklable", 500, False),
         "ObjectNotFoundError": ("object_not_found", 404, False),
+        "ParserUnavailableError": ("parser_unavailable", 503, True),
         "SchemaError": ("schema", 500, False),
         "SchemaOutOfDateError": ("schema_out_of_date", 500, False),
         "SchemaTooNewError": ("schema_too_new", 500, False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import attrs
 
@@ -26,6 +26,32 @@ class Probed:
 
     content_type: str
     facts: Facts
+
+
+class Prober(Protocol):
+    """Finds out type and facts of files. Thread-safe."""
+
+    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None) -> Probed:
+        """Find out type and facts of a file: see the function `probe`."""
+        ...
+
+    def close(self) -> None:
+        """Give up what it holds. Calling it again does nothing."""
+        ...
+
+
+class InProcessProber:
+    """Parses in the process itself: for input that is trusted."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None) -> Probed:
+        """Find out type and facts of a file: see the function `probe`."""
+        return probe(file, size=size, filename=filename, declared=declared, settings=self._settings)
+
+    def close(self) -> None:
+        """Do nothing: it holds nothing."""
 
 
 def max_bytes(kind: MediaKind, settings: Settings) -> int:

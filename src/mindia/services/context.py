@@ -11,6 +11,7 @@ from mindia.config import Settings
 from mindia.db.session import Unit
 from mindia.describing.base import Describer
 from mindia.embedding.base import Embedder
+from mindia.media.probe import Prober
 from mindia.services.leases import StagingLeases
 from mindia.storage.base import Storage
 from mindia.worker.registry import TaskRegistry
@@ -25,6 +26,7 @@ class TenantContext:
         bucket: Returns the tenant's bucket.
         unit: Where statements run: each in a transaction of its own, or all in one that is open.
         leases: Keys for bytes that are about to be stored.
+        prober: Finds out type and facts of files.
         storage: Where the bytes are.
         embedder: Makes vectors.
         describer: Makes the words that are embedded.
@@ -36,6 +38,7 @@ class TenantContext:
     bucket: Callable[[], str]
     unit: Unit
     leases: StagingLeases
+    prober: Prober
     storage: Storage
     embedder: Embedder
     describer: Describer

@@ -28,7 +28,6 @@ from mindia.errors import (
     StagedObjectExpiredError,
 )
 from mindia.media.names import clean_filename, words_of
-from mindia.media.probe import probe
 from mindia.media.spool import Spooled, spool
 from mindia.repositories import media as repository
 from mindia.repositories._text import storable
@@ -77,7 +76,7 @@ class MediaStore(Handle):
 
     def _store(self, spooled: Spooled, original: str, name: str, declared: str | None) -> Staged:
         context = self._context
-        probed = probe(spooled.file, size=spooled.size, filename=name, declared=declared, settings=context.settings)
+        probed = context.prober.probe(spooled.file, size=spooled.size, filename=name, declared=declared)
         bucket = context.bucket()
         key = context.leases.take(context.tenant_id, s3_bucket=bucket)
         staged = Staged(

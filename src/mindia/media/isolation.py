@@ -1,0 +1,237 @@
+"""Parsers of hostile formats, in warm child processes with limits of time and memory.
+
+A child that crashes, hangs or is broken into ends with its process: it has nothing but the file that it was handed, and
+answers in JSON, of which the parent takes plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import spawn
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+import attrs
+
+from mindia import errors
+from mindia.config import Settings
+from mindia.domain.media import AudioFacts, DocumentFacts, Facts, ImageFacts, MediaKind, VideoFacts
+from mindia.media.probe import Probed
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(3)); from mindia.media._child import main; main()"
+_MAX_ANSWER = 1 << 26
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""What a child is told of the environment: no secrets."""
+_FACTS: dict[str, type[Facts]] = {
+    MediaKind.IMAGE: ImageFacts,
+    MediaKind.VIDEO: VideoFacts,
+    MediaKind.AUDIO: AudioFacts,
+    MediaKind.DOCUMENT: DocumentFacts,
+}
+_LIMITS = [field for field in attrs.fields(Settings) if field.name.startswith("max_")]
+_MEDIA_ERRORS: list[type[errors.MediaError]] = [errors.MediaError, *errors.MediaError.__subclasses__()]
+
+
+class ParserPool:
+    """Children that parse, one file at a time each. Thread-safe; a forked process has children of its own.
+
+    Args:
+        settings: How many children, their limits, and those of the media.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._closed = False
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._free: deque[_Child] = deque()
+        self._children: set[_Child] = set()
+        self._places = threading.BoundedSemaphore(self._settings.parser_processes)
+
+    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None) -> Probed:
+        """Find out type and facts of a file, as `mindia.media.probe.probe` does.
+
+        Args:
+            file: Seekable; has a file descriptor where it is larger than `Settings.spool_memory_bytes`.
+            size: In bytes.
+            filename: For its extension and for messages.
+            declared: The type that the client says, or None.
+
+        Raises:
+            MediaError: As `probe`; a parser that crashes or exceeds its limits is an error of the file, too.
+            ParserUnavailableError: No child can be started.
+        """
+        if self._process != os.getpid():
+            self._start_afresh()
+        limits = {field.name: getattr(self._settings, field.name) for field in _LIMITS}
+        request = {"size": size, "filename": filename, "declared": declared, "limits": limits}
+        try:
+            with self._places:
+                try:
+                    answer = self._ask(request, file, size)
+                except ConnectionError:
+                    # It may have been killed while it waited for work: the file is to blame if it happens again.
+                    answer = self._ask(request, file, size)
+        except TimeoutError as error:
+            raise errors.TooLargeError(
+                f"{filename!r} takes longer than {self._settings.parser_timeout} to be read (Settings.parser_timeout)"
+            ) from error
+        except (ConnectionError, ValueError) as error:
+            raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format crash") from error
+        return _understood(answer, filename)
+
+    def _ask(self, request: dict[str, Any], file: BinaryIO, size: int) -> dict[str, Any]:
+        child = self._take()
+        try:
+            with self._descriptor(file, size) as descriptor:
+                answer = child.ask(request, descriptor, timeout_s=self._settings.parser_timeout.total_seconds())
+        except BaseException:
+            self._discard(child)
+            raise
+        with self._lock:
+            self._free.append(child)
+        return answer
+
+    def close(self) -> None:
+        """End the children. Calling it again does nothing."""
+        if self._process != os.getpid():
+            return
+        with self._lock:
+            self._closed = True
+            children, self._children = self._children, set()
+            self._free.clear()
+        for child in children:
+            child.end()
+
+    @contextmanager
+    def _descriptor(self, file: BinaryIO, size: int) -> Iterator[int]:
+        if size > self._settings.spool_memory_bytes:
+            yield file.fileno()
+            return
+        file.seek(0)
+        with _memory_file() as copy:
+            copy.write(file.read())
+            copy.flush()
+            yield copy.fileno()
+
+    def _take(self) -> _Child:
+        """Return a child that nobody uses; one more is kept warm for the time when this one fails."""
+        with self._lock:
+            if self._closed:
+                raise errors.ClosedError("this application is closed")
+            while len(self._free) < 2 and len(self._children) <= self._settings.parser_processes:
+                child = _Child(self._settings.parser_memory_bytes)
+                self._children.add(child)
+                self._free.append(child)
+            return self._free.popleft()
+
+    def _discard(self, child: _Child) -> None:
+        with self._lock:
+            self._children.discard(child)
+        child.end()
+
+
+class _Child:
+    def __init__(self, memory_bytes: int) -> None:
+        executable = os.fsdecode(spawn.get_executable())
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [executable, "-I", "-c", _START, str(theirs.fileno()), str(memory_bytes), json.dumps(sys.path)]
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, arguments of ours
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
+                )
+            except OSError as error:
+                ours.close()
+                raise errors.ParserUnavailableError(
+                    f"{executable!r} cannot be started to parse a file: {error.strerror}; name another one with "
+                    "multiprocessing.set_executable, or trust what you take in (Settings.isolate_parsers)"
+                ) from error
+        self._channel = ours
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def ask(self, request: dict[str, Any], descriptor: int, *, timeout_s: float) -> dict[str, Any]:
+        """Return the answer to a request.
+
+        Raises:
+            TimeoutError: There is none in time.
+            OSError: The child has ended.
+            ValueError: The answer is none.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._channel.settimeout(timeout_s)
+        socket.send_fds(self._channel, [json.dumps(request).encode()], [descriptor])
+        size = int.from_bytes(self._receive(8, deadline))
+        if size > _MAX_ANSWER:
+            raise ValueError(f"an answer of {size} bytes")
+        answer = json.loads(self._receive(size, deadline))
+        if not isinstance(answer, dict):
+            raise ValueError(f"the answer is a {type(answer).__name__}")  # noqa: TRY004 - a value of another process
+        return answer
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            self._channel.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = self._channel.recv(size - len(received))
+            if not chunk:
+                raise ConnectionResetError("the parser has ended")
+            received += chunk
+        return bytes(received)
+
+    def end(self) -> None:
+        """Kill the child: there is nothing that it would have to finish."""
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _memory_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("mindia-probe"), "wb")
+    return tempfile.TemporaryFile()
+
+
+def _understood(answer: dict[str, Any], filename: str) -> Probed:
+    if "missing" in answer:
+        raise errors.MissingExtraError(str(answer["missing"]).partition(" needs ")[0], extra=str(answer["extra"]))
+    if "code" in answer:
+        by_code = {kind.code: kind for kind in _MEDIA_ERRORS}
+        raise by_code.get(answer["code"], errors.CorruptMediaError)(str(answer["message"]))
+    try:
+        facts = _converter().structure(answer["facts"], _FACTS[answer["kind"]])
+        return Probed(content_type=str(answer["content_type"]), facts=facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
+
+
+@cache
+def _converter() -> Converter:
+    from cattrs import Converter
+
+    return Converter(detailed_validation=False)
