@@ -36,8 +36,6 @@ from mindia.errors import (
     TransactionConflictError,
     TransactionError,
 )
-from mindia.media.isolation import ParserPool
-from mindia.media.probe import InProcessProber, Prober
 from mindia.services.context import TenantContext
 from mindia.services.leases import StagingLeases
 from mindia.services.maintenance import Maintenance
@@ -55,6 +53,7 @@ if TYPE_CHECKING:
     from mindia.domain.media import MediaKind
     from mindia.domain.search import SearchResults
     from mindia.domain.tasks import WorkReport
+    from mindia.media.probe import Prober
     from mindia.worker.loop import Worker
     from mindia.worker.runner import Runtime
 
@@ -179,7 +178,7 @@ class Mindia(Handle):
         self._describer = MetadataDescriber() if describer is None else _checked(describer, Describer, "describer")
         self._database = Database(database, settings=settings, on_fork=on_fork)
         self._leases = StagingLeases(self._database, settings)
-        self._prober = ParserPool(settings) if settings.isolate_parsers else InProcessProber(settings)
+        self._prober = _prober(settings)
         self._registry = TaskRegistry()
         self._buckets: dict[UUID, str] = {}
         register_builtin(self._registry)
@@ -477,6 +476,16 @@ def _checked(value: T, kind: type[Any], name: str) -> T:
         what = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
         raise InvalidError(f"{name} must be a mindia {kind.__name__}, not {what}")
     return value
+
+
+def _prober(settings: Settings) -> Prober:
+    if settings.isolate_parsers:
+        from mindia.media.isolation import ParserPool
+
+        return ParserPool(settings)
+    from mindia.media.probe import InProcessProber
+
+    return InProcessProber(settings)
 
 
 def _close(prober: Prober, database: Database, on_close: Callable[[], None] | None) -> None:

@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import spawn
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import attrs
@@ -149,7 +148,9 @@ class ParserPool:
 
 class _Child:
     def __init__(self, memory_bytes: int) -> None:
-        executable = os.fsdecode(spawn.get_executable())
+        from multiprocessing.spawn import get_executable  # costs more than the rest of this module
+
+        executable = os.fsdecode(get_executable())
         ours, theirs = socket.socketpair()
         with theirs:
             command = [executable, "-I", "-c", _START, str(theirs.fileno()), str(memory_bytes), json.dumps(sys.path)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import attrs
@@ -11,10 +12,12 @@ from mindia.config import Settings
 from mindia.db.session import Unit
 from mindia.describing.base import Describer
 from mindia.embedding.base import Embedder
-from mindia.media.probe import Prober
 from mindia.services.leases import StagingLeases
 from mindia.storage.base import Storage
 from mindia.worker.registry import TaskRegistry
+
+if TYPE_CHECKING:
+    from mindia.media.probe import Prober
 
 
 @attrs.frozen(kw_only=True)
