@@ -7,10 +7,7 @@ from mindia._version import __version__ as __version__
 
 if _TYPE_CHECKING:
     from mindia import errors as errors
-    from mindia.app import Library as Library
-    from mindia.app import LibraryTransaction as LibraryTransaction
     from mindia.app import Mindia as Mindia
-    from mindia.app import Transaction as Transaction
     from mindia.app import connect as connect
     from mindia.app import local as local
     from mindia.config import Settings as Settings
@@ -34,13 +31,16 @@ if _TYPE_CHECKING:
     from mindia.domain.tenants import TenantStatus as TenantStatus
     from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder
     from mindia.errors import MindiaError as MindiaError
+    from mindia.library import Library as Library
+    from mindia.library import LibraryTransaction as LibraryTransaction
+    from mindia.library import Transaction as Transaction
     from mindia.storage.local import LocalStorage as LocalStorage
     from mindia.storage.memory import MemoryStorage as MemoryStorage
     from mindia.worker.registry import TaskContext as TaskContext
 
 # Imported when first asked for: `import mindia` costs next to nothing.
 _HOMES = {
-    "mindia.app": ("Library", "LibraryTransaction", "Mindia", "Transaction", "connect", "local"),
+    "mindia.app": ("Mindia", "connect", "local"),
     "mindia.config": ("Settings",),
     "mindia.describing.metadata": ("MetadataDescriber",),
     "mindia.domain.media": (
@@ -51,6 +51,7 @@ _HOMES = {
     "mindia.domain.tenants": ("Tenant", "TenantStatus"),
     "mindia.embedding.lexical": ("LexicalEmbedder",),
     "mindia.errors": ("MindiaError",),
+    "mindia.library": ("Library", "LibraryTransaction", "Transaction"),
     "mindia.storage.local": ("LocalStorage",),
     "mindia.storage.memory": ("MemoryStorage",),
     "mindia.worker.registry": ("TaskContext",),

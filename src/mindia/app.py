@@ -1,4 +1,4 @@
-"""`local` and `connect`, and the handles that they lead to: `Mindia` and `Library`."""
+"""`local` and `connect`, and what they lead to: `Mindia`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
@@ -22,7 +21,7 @@ from mindia.db._translate import translate
 from mindia.db.database import Database
 from mindia.db.migrator import Migration
 from mindia.db.server import ServerFacts
-from mindia.db.session import OpenTransaction, OwnTransaction, Unit
+from mindia.db.session import OwnTransaction, Unit
 from mindia.describing.base import Describer
 from mindia.describing.metadata import MetadataDescriber
 from mindia.domain.tenants import Tenant
@@ -34,8 +33,8 @@ from mindia.errors import (
     InvalidError,
     MindiaError,
     TransactionConflictError,
-    TransactionError,
 )
+from mindia.library import Library, Transaction, tenant_id_of
 from mindia.services.context import TenantContext
 from mindia.services.leases import StagingLeases
 from mindia.services.maintenance import Maintenance
@@ -47,11 +46,8 @@ from mindia.worker.handlers import register_builtin
 from mindia.worker.registry import Handler, TaskRegistry
 
 if TYPE_CHECKING:
-    from psycopg import Connection
     from psycopg_pool import ConnectionPool
 
-    from mindia.domain.media import MediaKind
-    from mindia.domain.search import SearchResults
     from mindia.domain.tasks import WorkReport
     from mindia.media.probe import Prober
     from mindia.worker.loop import Worker
@@ -198,7 +194,7 @@ class Mindia(Handle):
         Args:
             tenant: The tenant or its id. That there is one, and that it is active, is checked by every call.
         """
-        tenant_id = _tenant_id(tenant)
+        tenant_id = tenant_id_of(tenant)
         if isinstance(tenant, Tenant):
             self._buckets.setdefault(tenant_id, tenant.s3_bucket)
         return Library(self, self._context(tenant_id, OwnTransaction(self._database, tenant_id), self.tenants))
@@ -350,124 +346,6 @@ class Mindia(Handle):
             registry=self._registry,
             settings=self.settings,
         )
-
-
-class _Own(Enum):
-    """Stands for a connection of our own; None is rather a mistake of the host than that."""
-
-    CONNECTION = "a connection of the pool"
-
-
-class Library(Handle):
-    """All that belongs to one tenant. Thread-safe.
-
-    Attributes:
-        tenant_id: The tenant.
-        media: Its media.
-        index: Finds them.
-        tasks: Work in the background.
-    """
-
-    def __init__(self, app: Mindia, context: TenantContext) -> None:
-        from mindia.services.media_store import MediaStore
-        from mindia.services.search_index import SearchIndex
-
-        self._app = app
-        self._context = context
-        self.tenant_id = context.tenant_id
-        self.media = MediaStore(context)
-        self.index = SearchIndex(context)
-        self.tasks = TaskQueue(context.unit, context.tenant_id, context.registry)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of tenant {self.tenant_id}>"
-
-    def search(self, query: str, *, kind: MediaKind | str | None = None, limit: int = 20) -> SearchResults:
-        """Find items by word and by vector: short for `library.index.search`."""
-        return self.index.search(query, kind=kind, limit=limit)
-
-    @contextmanager
-    def transaction(self, *, connection: Connection[Any] | _Own = _Own.CONNECTION) -> Iterator[LibraryTransaction]:
-        """Begin a transaction; it is committed at the end, and rolled back by an exception.
-
-        Every call within is a savepoint: an error that is caught leaves the transaction usable.
-
-        Args:
-            connection: Join the transaction that the host has begun on its own psycopg connection; the host commits it
-                or rolls it back. A connection that commits each statement by itself is refused.
-
-        Raises:
-            TransactionError: The connection cannot be joined.
-            TenantInactiveError: The tenant is suspended or deleted.
-        """
-        database = self._app._database
-        with database.unit_of_work() if isinstance(connection, _Own) else database.join(connection) as unit:
-            library = Transaction(self._app, unit).library(self.tenant_id)
-            library._context.unit.run(lambda _: None)  # refuses a tenant that is not active
-            yield library
-
-
-class LibraryTransaction(Library):
-    """A library, bound to one transaction and so to one thread.
-
-    Attributes:
-        connection: The connection of the transaction, for the host's own statements.
-    """
-
-    def __init__(self, app: Mindia, context: TenantContext, unit: OpenTransaction) -> None:
-        super().__init__(app, context)
-        self._unit = unit
-
-    @contextmanager
-    def transaction(self, *, connection: Connection[Any] | _Own = _Own.CONNECTION) -> Iterator[LibraryTransaction]:
-        """Begin a transaction within this one: an exception rolls back to here, and the end commits nothing yet.
-
-        Raises:
-            TransactionError: A connection is handed in; this transaction has one.
-        """
-        if not isinstance(connection, _Own):
-            raise TransactionError("this transaction is on a connection already: leave out connection=")
-        with self._unit.savepoint():
-            yield self
-
-    @property
-    def connection(self) -> Connection[Any]:
-        """The connection of the transaction, for the host's own statements."""
-        return self._unit.connection
-
-
-class Transaction(Handle):
-    """A transaction over any number of tenants, bound to one thread.
-
-    Attributes:
-        tenants: Makes and changes tenants.
-        tasks: Tasks without a tenant.
-    """
-
-    def __init__(self, app: Mindia, unit: OpenTransaction) -> None:
-        self._app = app
-        self._unit = unit
-        self.tenants = Tenants(unit, app.storage)
-        self.tasks = TaskQueue(unit, None, app._registry)
-
-    @property
-    def connection(self) -> Connection[Any]:
-        """The connection of the transaction, for the host's own statements."""
-        return self._unit.connection
-
-    def library(self, tenant: Tenant | UUID) -> LibraryTransaction:
-        """Return all that belongs to a tenant, within this transaction."""
-        unit = self._unit.for_tenant(_tenant_id(tenant))
-        context = self._app._context(_tenant_id(tenant), unit, self.tenants)
-        return LibraryTransaction(self._app, context, unit)
-
-
-def _tenant_id(tenant: Tenant | UUID) -> UUID:
-    if isinstance(tenant, Tenant):
-        return tenant.id
-    if not isinstance(tenant, UUID):
-        raise InvalidError(f"tenant must be a Tenant or its UUID, not {type(tenant).__name__}")
-    return tenant
 
 
 def _checked(value: T, kind: type[Any], name: str) -> T:

@@ -27,6 +27,7 @@ _LAYERS = (
     {"repositories"},
     {"worker"},
     {"services"},
+    {"library"},
     {"app"},
     {"testing"},
 )

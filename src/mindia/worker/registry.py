@@ -16,7 +16,7 @@ from mindia.domain.tasks import Task, TaskType
 from mindia.errors import DiscardTask, InvalidError
 
 if TYPE_CHECKING:
-    from mindia.app import Library
+    from mindia.library import Library
 
 P = TypeVar("P")
 

@@ -26,7 +26,7 @@ from mindia.repositories import tasks as repository
 from mindia.worker.registry import TaskContext, TaskRegistry
 
 if TYPE_CHECKING:
-    from mindia.app import Library
+    from mindia.library import Library
     from mindia.services.maintenance import Maintenance
 
 _RECORD_AGAIN_S = 0.5
