@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -161,6 +162,18 @@ def test_an_interpreter_that_cannot_be_started_is_no_fault_of_the_file(
     monkeypatch.setattr(spawn, "_python_exe", "/nowhere/python")
     with pytest.raises(ParserUnavailableError, match="/nowhere/python"):
         probe(pool, FILES["still.png"], "still.png")
+
+
+def test_a_process_without_a_descriptor_left_does_not_blame_the_file(pool: ParserPool) -> None:
+    before = probe(pool, FILES["still.png"], "still.png")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(ParserUnavailableError, match=r"still\.png"):
+            probe(pool, FILES["still.png"], "still.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert probe(pool, FILES["still.png"], "still.png") == before
 
 
 def test_closing_ends_the_children_and_refuses_more(pool: ParserPool) -> None:

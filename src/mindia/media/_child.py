@@ -87,7 +87,7 @@ def _answer(request: dict[str, Any], descriptor: int, memory_bytes: int) -> dict
                 settings=Settings(**request["limits"]),
             )
     except MissingExtraError as error:
-        return {"missing": str(error), "extra": error.extra}
+        return {"missing": error.args[0], "extra": error.extra}
     except MediaError as error:
         return {"code": error.code, "message": str(error)}
     except MemoryError:

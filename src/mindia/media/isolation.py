@@ -77,7 +77,10 @@ class ParserPool:
             ParserUnavailableError: No child can be started.
         """
         if self._process != os.getpid():
+            inherited = self._children
             self._start_afresh()
+            for child in inherited:
+                child.leave_to_parent()
         limits = {field.name: getattr(self._settings, field.name) for field in _LIMITS}
         request = {"size": size, "filename": filename, "declared": declared, "limits": limits}
         try:
@@ -93,6 +96,11 @@ class ParserPool:
             ) from error
         except (ConnectionError, ValueError) as error:
             raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format crash") from error
+        except OSError as error:
+            # Not the file's doing: no descriptor is left, or the application was closed meanwhile.
+            raise errors.ParserUnavailableError(
+                f"{filename!r} cannot be handed to a parser: {error.strerror}"
+            ) from error
         return _understood(answer, filename)
 
     def _ask(self, request: dict[str, Any], file: BinaryIO, size: int) -> dict[str, Any]:
@@ -205,6 +213,11 @@ class _Child:
             received += chunk
         return bytes(received)
 
+    def leave_to_parent(self) -> None:
+        """Let go in a forked process: the child ends with the one that made it, which alone can wait for it."""
+        self._channel.close()
+        self._process.returncode = 0
+
     def end(self) -> None:
         """Kill the child: there is nothing that it would have to finish."""
         self._channel.close()
@@ -220,7 +233,7 @@ def _memory_file() -> IO[bytes]:
 
 def _understood(answer: dict[str, Any], filename: str) -> Probed:
     if "missing" in answer:
-        raise errors.MissingExtraError(str(answer["missing"]).partition(" needs ")[0], extra=str(answer["extra"]))
+        raise errors.MissingExtraError(str(answer["missing"]), extra=str(answer["extra"]))
     if "code" in answer:
         by_code = {kind.code: kind for kind in _MEDIA_ERRORS}
         raise by_code.get(answer["code"], errors.CorruptMediaError)(str(answer["message"]))
