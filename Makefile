@@ -2,13 +2,15 @@
 # make test    lint, types, all tests
 # make check   lint and types
 # make format  formats the code
-# make bench   measures NAME=startup (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+# make bench   measures NAME=startup, ingest or find (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
-# Each sets up its own virtual environment in .venv first. Needs Python 3.11 or newer with pip, nothing else.
+# Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
+# to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+PEER_VENV := .venv-bench
 HOME_FOLDER ?= .mindia
 PYTEST_ARGS ?=
 
@@ -30,20 +32,20 @@ format: $(VENV)/.dev
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
-bench: $(VENV)/.base
+bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
 
 clean:
-	rm -rf $(VENV) $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEER_VENV) $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
-	  rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && \
-	  $(PYTHON) -m pip --quiet --python $(VENV)/bin/python install pip; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python: %/bin/python:
+	$(PYTHON) -m venv $* >/dev/null 2>&1 || { \
+	  rm -rf $* && $(PYTHON) -m venv --without-pip $* && \
+	  $(PYTHON) -m pip --quiet --python $@ install pip; }
+	$@ -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
 $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[all]'
@@ -55,4 +57,8 @@ $(VENV)/.dev: $(VENV)/.base
 
 $(VENV)/.demo: $(VENV)/.base
 	$(RUN) -m pip install --quiet --disable-pip-version-check --group demo
+	@touch $@
+
+$(PEER_VENV)/pixeltable/.done: pyproject.toml | $(PEER_VENV)/pixeltable/bin/python
+	$(PEER_VENV)/pixeltable/bin/python -m pip install --quiet --disable-pip-version-check --group bench-pixeltable
 	@touch $@

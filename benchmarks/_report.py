@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,15 +37,17 @@ class Figure:
         value: Ours.
         peer: That of the peer, measured in the same run, or None.
         goal: The limit, or None where the figure only stands beside others.
+        ratio: Of value to peer; another one where it is the median of the ratios of several rounds.
     """
 
     name: str
     value: float
     peer: float | None = None
     goal: Goal | None = None
+    ratio: float | None = attrs.field()
 
-    @property
-    def ratio(self) -> float | None:
+    @ratio.default
+    def _(self) -> float | None:
         return None if self.peer is None else self.value / self.peer
 
     @property
@@ -75,14 +78,23 @@ def options(description: str | None) -> Options:
     return Options(**vars(parser.parse_args()))
 
 
-def report(figures: list[Figure], options: Options, *, packages: tuple[str, ...] = ()) -> None:
-    """Print the figures as a table, with the machine and the versions, and write them where that was asked for."""
-    names = ("mindia", *packages)
+def report(
+    figures: list[Figure], options: Options, *, packages: tuple[str, ...] = (), others: Mapping[str, str] | None = None
+) -> None:
+    """Print the figures as a table, with the machine and the versions, and write them where that was asked for.
+
+    Args:
+        figures: The lines.
+        options: Where they are written to.
+        packages: What is installed here and belongs to the measurement.
+        others: Versions of what is installed or runs elsewhere.
+    """
+    versions = {name: version(name) for name in ("mindia", *packages)} | dict(others or {})
     print(
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores;",
         end=" ",
     )
-    print(", ".join(f"{name} {version(name)}" for name in names), end="\n\n")
+    print(", ".join(f"{name} {number}" for name, number in versions.items()), end="\n\n")
     rows = [("name", "value", "peer", "ratio", "goal", "met"), *map(_row, figures)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

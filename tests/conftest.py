@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.integration.library_calls import SETTINGS
 
 import mindia
 from mindia import Library, LocalStorage, Mindia, Tenant
@@ -62,7 +63,7 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 @pytest.fixture
 def app(database_url: str, storage: LocalStorage) -> Iterator[Mindia]:
-    with mindia.connect(database_url, storage=storage) as app:
+    with mindia.connect(database_url, storage=storage, settings=SETTINGS) as app:
         yield app
 
 

@@ -12,12 +12,26 @@ if _TYPE_CHECKING:
     from mindia.app import local as local
     from mindia.config import Settings as Settings
     from mindia.describing.metadata import MetadataDescriber as MetadataDescriber
+    from mindia.domain.bulk import AddReport as AddReport
+    from mindia.domain.bulk import AddResult as AddResult
+    from mindia.domain.bulk import DeleteReport as DeleteReport
+    from mindia.domain.bulk import DeleteResult as DeleteResult
+    from mindia.domain.bulk import MediaInput as MediaInput
+    from mindia.domain.bulk import Progress as Progress
+    from mindia.domain.filters import Between as Between
+    from mindia.domain.filters import Contains as Contains
+    from mindia.domain.filters import Exists as Exists
+    from mindia.domain.filters import MediaOrder as MediaOrder
     from mindia.domain.media import Audio as Audio
+    from mindia.domain.media import Candidate as Candidate
+    from mindia.domain.media import Disposition as Disposition
     from mindia.domain.media import Document as Document
     from mindia.domain.media import Image as Image
+    from mindia.domain.media import Location as Location
     from mindia.domain.media import Media as Media
     from mindia.domain.media import MediaKind as MediaKind
     from mindia.domain.media import MediaPage as MediaPage
+    from mindia.domain.media import OnDuplicate as OnDuplicate
     from mindia.domain.media import ProcessingStatus as ProcessingStatus
     from mindia.domain.media import Staged as Staged
     from mindia.domain.media import Video as Video
@@ -27,6 +41,7 @@ if _TYPE_CHECKING:
     from mindia.domain.tasks import Task as Task
     from mindia.domain.tasks import TaskStatus as TaskStatus
     from mindia.domain.tasks import WorkReport as WorkReport
+    from mindia.domain.tenants import MediaLimits as MediaLimits
     from mindia.domain.tenants import Tenant as Tenant
     from mindia.domain.tenants import TenantStatus as TenantStatus
     from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder
@@ -43,12 +58,15 @@ _HOMES = {
     "mindia.app": ("Mindia", "connect", "local"),
     "mindia.config": ("Settings",),
     "mindia.describing.metadata": ("MetadataDescriber",),
+    "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
+    "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),
     "mindia.domain.media": (
-        "Audio", "Document", "Image", "Media", "MediaKind", "MediaPage", "ProcessingStatus", "Staged", "Video",
+        "Audio", "Candidate", "Disposition", "Document", "Image", "Location", "Media",
+        "MediaKind", "MediaPage", "OnDuplicate", "ProcessingStatus", "Staged", "Video",
     ),
     "mindia.domain.search": ("SearchResult", "SearchResults"),
     "mindia.domain.tasks": ("Priority", "Task", "TaskStatus", "WorkReport"),
-    "mindia.domain.tenants": ("Tenant", "TenantStatus"),
+    "mindia.domain.tenants": ("MediaLimits", "Tenant", "TenantStatus"),
     "mindia.embedding.lexical": ("LexicalEmbedder",),
     "mindia.errors": ("MindiaError",),
     "mindia.library": ("Library", "LibraryTransaction", "Transaction"),

@@ -35,7 +35,9 @@ from mindia.errors import (
     TransactionConflictError,
 )
 from mindia.library import Library, Transaction, tenant_id_of
-from mindia.services.context import TenantContext
+from mindia.services.background import Background
+from mindia.services.context import Scan, TenantContext
+from mindia.services.known_tenants import KnownTenants
 from mindia.services.leases import StagingLeases
 from mindia.services.maintenance import Maintenance
 from mindia.services.task_queue import TaskQueue
@@ -63,6 +65,7 @@ def local(
     storage: Storage | None = None,
     embedder: Embedder | None = None,
     describer: Describer | None = None,
+    scan: Scan | None = None,
     settings: Settings | None = None,
 ) -> Mindia:
     """Open a home on this machine: an embedded PostgreSQL server and a folder of objects, made where they are missing.
@@ -75,6 +78,8 @@ def local(
         storage: Instead of the folder `objects` of the home.
         embedder: Instead of `LexicalEmbedder`.
         describer: Instead of `MetadataDescriber`.
+        scan: Is called with the bytes of each file and what is known of them, before they are stored; raises
+            `RejectedError` to refuse them. For virus scanners and the like.
         settings: Limits and times. Without a `secret_key` there, the home's own is used, made at first.
 
     Raises:
@@ -98,6 +103,7 @@ def local(
             storage=LocalStorage(folder / "objects") if storage is None else storage,
             embedder=embedder,
             describer=describer,
+            scan=scan,
             settings=settings,
             on_fork=server.start,
             on_close=server.close,
@@ -113,6 +119,7 @@ def connect(
     storage: Storage,
     embedder: Embedder | None = None,
     describer: Describer | None = None,
+    scan: Scan | None = None,
     secret_key: str | None = None,
     settings: Settings | None = None,
 ) -> Mindia:
@@ -125,6 +132,7 @@ def connect(
         storage: Where the bytes are.
         embedder: Instead of `LexicalEmbedder`.
         describer: Instead of `MetadataDescriber`.
+        scan: As for `local`.
         secret_key: One key of the host, at least 16 characters; the same as in `settings`.
         settings: Limits and times.
 
@@ -143,7 +151,7 @@ def connect(
     settings = Settings() if settings is None else _checked(settings, Settings, "settings")
     if secret_key is not None:
         settings = attrs.evolve(settings, secret_key=secret_key)
-    return Mindia(database, storage=storage, embedder=embedder, describer=describer, settings=settings)
+    return Mindia(database, storage=storage, embedder=embedder, describer=describer, scan=scan, settings=settings)
 
 
 class Mindia(Handle):
@@ -164,6 +172,7 @@ class Mindia(Handle):
         storage: Storage,
         embedder: Embedder | None,
         describer: Describer | None,
+        scan: Scan | None,
         settings: Settings,
         on_fork: Callable[[], object] | None = None,
         on_close: Callable[[], None] | None = None,
@@ -174,16 +183,18 @@ class Mindia(Handle):
         self._describer = MetadataDescriber() if describer is None else _checked(describer, Describer, "describer")
         self._database = Database(database, settings=settings, on_fork=on_fork)
         self._leases = StagingLeases(self._database, settings)
+        self._background = Background()
         self._prober = _prober(settings)
         self._registry = TaskRegistry()
-        self._buckets: dict[UUID, str] = {}
+        self._scan = scan
+        self._known_tenants = KnownTenants(settings)
         register_builtin(self._registry)
         unit = OwnTransaction(self._database, None)
-        self.tenants = Tenants(unit, storage)
+        self.tenants = Tenants(unit, storage, self._known_tenants)
         self.tasks = TaskQueue(unit, None, self._registry)
         self.maintenance = Maintenance(self._database, storage, settings)
         # Also at exit, and when the application is forgotten without being closed.
-        self._finalizer = weakref.finalize(self, _close, self._prober, self._database, on_close)
+        self._finalizer = weakref.finalize(self, _close, self._background, self._prober, self._database, on_close)
 
     def __repr__(self) -> str:
         return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
@@ -195,9 +206,7 @@ class Mindia(Handle):
             tenant: The tenant or its id. That there is one, and that it is active, is checked by every call.
         """
         tenant_id = tenant_id_of(tenant)
-        if isinstance(tenant, Tenant):
-            self._buckets.setdefault(tenant_id, tenant.s3_bucket)
-        return Library(self, self._context(tenant_id, OwnTransaction(self._database, tenant_id), self.tenants))
+        return Library(self, self._context(tenant_id, OwnTransaction(self._database, tenant_id)))
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -328,22 +337,21 @@ class Mindia(Handle):
             library_of=self.library,
         )
 
-    def _context(self, tenant_id: UUID, unit: Unit, tenants: Tenants) -> TenantContext:
-        def bucket() -> str:
-            if tenant_id not in self._buckets:
-                self._buckets[tenant_id] = tenants.get(tenant_id).s3_bucket
-            return self._buckets[tenant_id]
-
+    def _context(self, tenant_id: UUID, unit: Unit) -> TenantContext:
+        known = self._known_tenants
         return TenantContext(
             tenant_id=tenant_id,
-            bucket=bucket,
+            tenant=lambda: known.active(tenant_id, unit),
+            bucket=lambda: known.bucket(tenant_id, unit),
             unit=unit,
+            background=self._background,
             leases=self._leases,
             prober=self._prober,
             storage=self.storage,
             embedder=self._embedder,
             describer=self._describer,
             registry=self._registry,
+            scan=self._scan,
             settings=self.settings,
         )
 
@@ -363,10 +371,11 @@ def _prober(settings: Settings) -> Prober:
         return ParserPool(settings)
     from mindia.media.probe import InProcessProber
 
-    return InProcessProber(settings)
+    return InProcessProber()
 
 
-def _close(prober: Prober, database: Database, on_close: Callable[[], None] | None) -> None:
+def _close(background: Background, prober: Prober, database: Database, on_close: Callable[[], None] | None) -> None:
+    background.close()
     prober.close()
     database.close()
     if on_close is not None:

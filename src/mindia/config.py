@@ -48,7 +48,15 @@ class Settings:
         max_audio_bytes: Size limit of an audio file.
         max_document_bytes: Size limit of a document.
         max_image_pixels: Limit of an image's width times its height.
+        max_video_pixels: Limit of the width times the height of a frame of a video, as it is stored.
+        max_video_seconds: How long a video may play.
+        max_audio_seconds: How long an audio file may play.
+        max_document_pages: How many pages a document may have.
         max_text_chars: How much text of a document is kept for search.
+        keep_location: Whether the place where a picture was taken is read from its EXIF data.
+        sanitize: Whether what files tell beside their content (EXIF data with places and serial numbers, XMP, comments)
+            is removed before they are stored, without encoding them anew: see `mindia.media.sanitize` for the types.
+        public_url: Where `mindia.serving.MediaFiles` is reached, for signed URLs: `https://example.org/media`.
         isolate_parsers: Whether files are parsed in child processes, which a hostile one may crash or keep busy without
             harm. Only for input that is trusted may it be False. A host whose `sys.executable` is no Python names one
             with `multiprocessing.set_executable`.
@@ -76,11 +84,18 @@ class Settings:
     max_audio_bytes: int = attrs.field(default=100 * _MB, validator=_positive)
     max_document_bytes: int = attrs.field(default=50 * _MB, validator=_positive)
     max_image_pixels: int = attrs.field(default=100 * _MB, validator=_positive)
+    max_video_pixels: int = attrs.field(default=35_389_440, validator=_positive)
+    max_video_seconds: float = attrs.field(default=4.0 * 3600, validator=_positive)
+    max_audio_seconds: float = attrs.field(default=12.0 * 3600, validator=_positive)
+    max_document_pages: int = attrs.field(default=5000, validator=_positive)
     max_text_chars: int = attrs.field(default=500_000, validator=_positive)
+    keep_location: bool = False
+    sanitize: bool = False
+    public_url: str | None = None
     isolate_parsers: bool = True
     parser_processes: int = attrs.field(default=2, validator=_positive)
     parser_timeout: timedelta = attrs.field(default=timedelta(seconds=20), validator=_positive_time)
-    parser_memory_bytes: int = attrs.field(default=400 * _MB, validator=_positive)
+    parser_memory_bytes: int = attrs.field(default=450 * _MB, validator=_positive)
     spool_folder: Path | None = None
     spool_memory_bytes: int = attrs.field(default=1 * _MB, validator=_positive)
     staging_grace: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)

@@ -44,6 +44,12 @@ class AlreadyExistsError(ConflictError):
     code = "already_exists"
 
 
+class DuplicateError(AlreadyExistsError):
+    """The tenant has an item of the same bytes, and `on_duplicate` is `error`."""
+
+    code = "duplicate"
+
+
 class StagedObjectExpiredError(ConflictError):
     """The staged object was swept, already added, or belongs to another tenant."""
 
@@ -94,6 +100,19 @@ class CorruptMediaError(MediaError):
     """The parser of the format refuses the bytes."""
 
     code = "corrupt_media"
+
+
+class RejectedError(MediaError):
+    """Raised by the scan hook of the host: the bytes are not to be stored."""
+
+    code = "rejected"
+
+
+class SignatureError(MindiaError, PermissionError):
+    """A signed URL has expired, was changed, or was signed with another key."""
+
+    code = "signature"
+    http_status = 403
 
 
 class ClosedError(MindiaError, RuntimeError):

@@ -119,7 +119,7 @@ class Transaction(Handle):
     def __init__(self, app: Mindia, unit: OpenTransaction) -> None:
         self._app = app
         self._unit = unit
-        self.tenants = Tenants(unit, app.storage)
+        self.tenants = Tenants(unit, app.storage, app._known_tenants)
         self.tasks = TaskQueue(unit, None, app._registry)
 
     @property
@@ -130,7 +130,7 @@ class Transaction(Handle):
     def library(self, tenant: Tenant | UUID) -> LibraryTransaction:
         """Return all that belongs to a tenant, within this transaction."""
         unit = self._unit.for_tenant(tenant_id_of(tenant))
-        context = self._app._context(tenant_id_of(tenant), unit, self.tenants)
+        context = self._app._context(tenant_id_of(tenant), unit)
         return LibraryTransaction(self._app, context, unit)
 
 

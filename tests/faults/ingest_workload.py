@@ -17,6 +17,12 @@ import mindia
 from mindia import Library, LocalStorage, Mindia, Settings
 from mindia.errors import MindiaError, NotFoundError
 
+OPERATIONS = {
+    "add", "add several", "add many", "link", "copy", "update", "roll back", "stage", "delete", "delete several",
+    "delete many", "maintain",
+}  # fmt: skip
+"""What each thread does, in any order."""
+
 
 def ingest(url: str, objects: str, tenant_id: str, samples: str, seed: int, threads: int, sweep_s: float) -> None:
     """Report each operation when it has ended: "done …", "error …" with a typed error's code, or "defect …".
@@ -61,13 +67,19 @@ def _work(
 
     operations: dict[str, Callable[[Library, list[Path], random.Random], None]] = {
         "add": _add,
+        "add several": _add_several,
         "add many": _add_many,
+        "link": _link,
+        "copy": _copy,
+        "update": _update,
         "roll back": _roll_back,
         "stage": _stage,
         "delete": _delete,
+        "delete several": _delete_several,
         "delete many": _delete_many,
         "maintain": maintain,
     }
+    assert operations.keys() == OPERATIONS
     ready()
     while not ended.is_set():
         name = chance.choice([*operations, "add"])
@@ -86,16 +98,44 @@ def _add(library: Library, paths: list[Path], chance: random.Random) -> None:
     library.media.add(chance.choice(paths), metadata={"place": "Lisbon"})
 
 
-def _add_many(library: Library, paths: list[Path], chance: random.Random) -> None:
+def _add_several(library: Library, paths: list[Path], chance: random.Random) -> None:
     staged = [library.media.stage(path) for path in chance.sample(paths, 3)]
     with library.transaction() as tx:
         for each in staged:
             tx.media.add(each)
 
 
+def _add_many(library: Library, paths: list[Path], chance: random.Random) -> None:
+    policy = chance.choice(("store", "return", "link"))
+    report = library.media.add_many(chance.choices(paths, k=4), concurrency=2, on_duplicate=policy)
+    for result in report.failed:
+        assert result.error is not None
+        raise result.error
+
+
+def _link(library: Library, paths: list[Path], chance: random.Random) -> None:
+    library.media.add(chance.choice(paths), on_duplicate="link")
+
+
+def _copy(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+    items = library.media.find(limit=20).items
+    if items:
+        with suppress(NotFoundError):  # another thread was faster
+            library.media.copy(chance.choice(items))
+
+
+def _update(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+    items = library.media.find(limit=20).items
+    if items:
+        with suppress(NotFoundError):  # another thread was faster
+            library.media.update(chance.choice(items), description=f"number {chance.random()}")
+
+
 def _roll_back(library: Library, paths: list[Path], chance: random.Random) -> None:
     with suppress(psycopg.errors.DivisionByZero), library.transaction() as tx:
-        tx.media.add(chance.choice(paths))
+        item = tx.media.add(chance.choice(paths), on_duplicate=chance.choice(("store", "link")))
+        tx.media.copy(item)
+        tx.media.delete(item)
         tx.connection.execute("select 1 / 0")
 
 
@@ -111,6 +151,11 @@ def _delete(library: Library, paths: list[Path], chance: random.Random) -> None:
 
 
 def _delete_many(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+    items = library.media.find(limit=40, order=chance.choice(("uploaded_at", "-uploaded_at"))).items
+    library.media.delete_many(chance.sample(items, k=min(4, len(items))))
+
+
+def _delete_several(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
     items = sorted(library.media.find(limit=20).items, key=lambda item: item.id)
     with suppress(NotFoundError), library.transaction() as tx:
         for item in items[:2]:

@@ -34,6 +34,34 @@ _TORN: dict[str, LiteralString] = {
         where exists (select from mindia.staged_objects s where s.tenant_id = m.tenant_id and s.id = m.id)
            or exists (select from mindia.deleted_objects d where d.tenant_id = m.tenant_id and d.id = m.id)
     """,
+    "objects that are on record for removal although an item points at them": """
+        select count(*) from mindia.deleted_objects d
+        where exists (select from mindia.all_media m where m.tenant_id = d.tenant_id and m.s3_key = any(d.s3_keys))
+    """,
+    "objects that are on record as staged although an item points at them": """
+        select count(*) from mindia.staged_objects s
+        where exists (
+            select from mindia.all_media m where m.tenant_id = s.tenant_id and m.s3_key = 'originals/' || s.id
+        )
+    """,
+    "shared objects that another number of items points at than is on record": """
+        select count(*) from mindia.shared_objects o
+        where item_count <> (
+            select count(*) from mindia.all_media m where m.tenant_id = o.tenant_id and m.s3_key = o.s3_key
+        )
+    """,
+    "items that share an object of which that is not on record": """
+        select count(*) from mindia.all_media m
+        where m.is_shared and not exists (
+            select from mindia.shared_objects o where o.tenant_id = m.tenant_id and o.s3_key = m.s3_key
+        )
+    """,
+    "items that share an object and do not say so": """
+        select count(*) from mindia.all_media m
+        where not m.is_shared and exists (
+            select from mindia.all_media o where o.tenant_id = m.tenant_id and o.s3_key = m.s3_key and o.id <> m.id
+        )
+    """,
     "waiting tasks for items that are not there": """
         select count(*) from mindia.tasks t
         where t.kind = 'generate_embedding' and t.status = 'pending' and not exists (

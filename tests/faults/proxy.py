@@ -25,9 +25,19 @@ class Moment(Enum):
     ANSWERED = "the server has done what the message says, the client does not hear of it"
 
 
+class Words(Enum):
+    """What a message is looked through for, where no words of its own tell it."""
+
+    COMMIT = "the end of a transaction, be it one statement that commits by itself"
+
+
+_SYNC, _FLUSH = b"S\x00\x00\x00\x04", b"H\x00\x00\x00\x04"
+"""The message by which a client ends what belongs together, and one that may follow (PostgreSQL, "Message Formats")."""
+
+
 @attrs.define
 class _Cut:
-    words: bytes
+    words: bytes | Words
     moment: Moment
     skip: int
     left: int
@@ -80,7 +90,7 @@ class Proxy:
         for connection in self._open:
             connection.join()
 
-    def cut_at(self, words: bytes, moment: Moment, *, skip: int = 0, times: int = 1) -> None:
+    def cut_at(self, words: bytes | Words, moment: Moment, *, skip: int = 0, times: int = 1) -> None:
         """Cut the connection on which a message comes that has `words` in it; in place of what was asked for before.
 
         Args:
@@ -135,10 +145,10 @@ class Proxy:
             return server
         return socket.create_connection((self._host, self._port))
 
-    def _moment(self, message: bytes) -> Moment | None:
+    def _moment(self, message: bytes, *, commits: bool) -> Moment | None:
         with self._lock:
             cut = self._cut
-            if not cut.left or cut.words not in message:
+            if not cut.left or not (commits if isinstance(cut.words, Words) else cut.words in message):
                 return None
             if cut.skip:
                 cut.skip -= 1
@@ -152,7 +162,7 @@ class _Connection:
         self._proxy = proxy
         self._client = client
         self._server = server
-        self._silent = False
+        self._silent = self._in_transaction = False
         self._threads = [
             threading.Thread(target=self._pump, args=(pump,), name="proxy", daemon=True)
             for pump in (self._to_server, self._to_client)
@@ -181,13 +191,21 @@ class _Connection:
     def _to_server(self) -> None:
         # A message is looked at as it arrives: libpq sends each of these small ones at once.
         while message := self._client.recv(_CHUNK):
-            moment = self._proxy._moment(message)
+            moment = self._proxy._moment(message, commits=self._commits(message))
             if moment is Moment.BEFORE:
                 return
             self._silent |= moment is not None
             self._server.sendall(message)
             if moment is Moment.SENT:
                 return
+
+    def _commits(self, message: bytes) -> bool:
+        if b"BEGIN" in message:
+            self._in_transaction = True
+        ends = b"COMMIT" in message or (message.removesuffix(_FLUSH).endswith(_SYNC) and not self._in_transaction)
+        if b"COMMIT" in message or (b"ROLLBACK" in message and b"ROLLBACK TO" not in message):
+            self._in_transaction = False
+        return ends
 
     def _to_client(self) -> None:
         while message := self._server.recv(_CHUNK):

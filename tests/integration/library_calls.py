@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
 
-from mindia import Library, Media, Staged, Task
+from mindia import Library, Media, Settings, Staged, Task
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.testing import samples
+
+SETTINGS = Settings(public_url="https://example.org/media", secret_key="not so very secret")
+"""With which every call succeeds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -18,7 +22,9 @@ class Known:
     """What a call may name: all of one tenant."""
 
     staged: Staged
+    staged_too: Staged
     item: Media
+    other: Media
     task: Task
 
     @classmethod
@@ -26,7 +32,9 @@ class Known:
         item = library.media.add(samples.image(), filename=filename)
         return cls(
             staged=library.media.stage(samples.image(color="navy"), filename="staged.jpg"),
+            staged_too=library.media.stage(samples.image(color="plum"), filename="staged_too.jpg"),
             item=item,
+            other=library.media.add(samples.image(color="gold"), filename="other.jpg"),
             task=library.tasks.enqueue(_embedding_of(item)),
         )
 
@@ -40,19 +48,48 @@ def _open(library: Library, known: Known) -> bytes:
         return file.read()
 
 
+def _add_many(library: Library, known: Known) -> Media:
+    (result,) = library.media.add_many([known.staged_too])
+    if result.error is not None:
+        raise result.error
+    assert result.media is not None
+    return result.media
+
+
+def _delete_many(library: Library, known: Known) -> None:
+    for result in library.media.delete_many([known.other]):
+        if result.error is not None:
+            raise result.error
+
+
+def _save(library: Library, known: Known) -> bytes:
+    with TemporaryDirectory() as folder:
+        return library.media.save_to(known.item, folder).read_bytes()
+
+
 CALLS: dict[str, Callable[[Library, Known], object]] = {
     "index.embed": lambda library, known: library.index.embed(known.item.id),
     "index.search": lambda library, _: library.index.search("harbour"),
     "media.add": lambda library, known: library.media.add(known.staged),
+    "media.add_many": _add_many,
+    "media.copy": lambda library, known: library.media.copy(known.item),
+    "media.count": lambda library, _: library.media.count(),
+    "media.exists": lambda library, _: library.media.exists(),
     "media.find": lambda library, _: library.media.find(),
     "media.get": lambda library, known: library.media.get(known.item.id),
+    "media.get_many": lambda library, known: library.media.get_many([known.item.id]),
+    "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.open": _open,
     "media.read": lambda library, known: library.media.read(known.item),
     "media.stage": lambda library, _: library.media.stage(samples.image(), filename="quay.jpg"),
+    "media.save_to": _save,
+    "media.update": lambda library, known: library.media.update(known.item, metadata={"place": "Lisbon"}),
+    "media.url": lambda library, known: library.media.url(known.item),
     "search": lambda library, _: library.search("harbour"),
     "tasks.enqueue": lambda library, known: library.tasks.enqueue(_embedding_of(known.item)),
     "tasks.get": lambda library, known: library.tasks.get(known.task.id),
     "media.delete": lambda library, known: library.media.delete(known.item),
+    "media.delete_many": _delete_many,
 }
 """By the name of the method; each succeeds for the tenant of what is known, in this order."""
 

@@ -283,6 +283,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
     picture = library.media.stage(samples.image(width=7, height=5), filename="猫 cat.jpg")
     tone = library.media.stage(samples.wav(seconds=0.125), filename="purr.wav")
     another = library.media.stage(samples.image())
+    more = [library.media.stage(samples.image(color=color)) for color in ("plum", "gold")]
     with library.transaction(connection=configured_host) as tx:
         added = tx.media.add(picture, metadata=metadata, expires_at=expires_at)
         sound = tx.media.add(tone)
@@ -292,7 +293,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
         tx.index.embed(added.id)
         inside = tx.media.get(added.id), tx.media.get(sound.id), tx.tasks.get(task.id), tx.search("cat")
         pages = [*(page := tx.media.find(limit=1)), *tx.media.find(limit=1, after=page.next)]
-        known = Known(staged=another, item=sound, task=task)
+        known = Known(staged=another, staged_too=more[0], item=sound, other=tx.media.add(more[1]), task=task)
         for call in CALLS.values():
             call(tx, known)
     configured_host.commit()

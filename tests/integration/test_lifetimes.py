@@ -26,7 +26,7 @@ from tests.integration.library_calls import CALLS, Known
 from tests.integration.processes import forked, read_all, reap, wait_until
 
 import mindia
-from mindia import Library, LocalStorage, MediaKind, Mindia, Settings, Tenant, errors
+from mindia import Library, LocalStorage, MediaKind, MediaLimits, Mindia, Settings, Tenant, errors
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import ClosedError, DatabaseUnavailableError, NotPicklableError, TransactionError
 from mindia.testing import samples
@@ -37,6 +37,7 @@ _CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "__enter__": lambda app: app.__enter__(),
     "check": lambda app: app.check(),
     "maintenance.remove_deleted": lambda app: app.maintenance.remove_deleted(),
+    "maintenance.remove_expired": lambda app: app.maintenance.remove_expired(),
     "maintenance.sweep_staged": lambda app: app.maintenance.sweep_staged(),
     "migrate": lambda app: app.migrate(),
     "migration_script": lambda app: app.migration_script(),
@@ -50,6 +51,7 @@ _CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "tenants.list": lambda app: list(app.tenants.list()),
     "tenants.reactivate": lambda app: app.tenants.reactivate(_ID),
     "tenants.rename": lambda app: app.tenants.rename(_ID, "Acme"),
+    "tenants.set_limits": lambda app: app.tenants.set_limits(_ID, MediaLimits()),
     "tenants.suspend": lambda app: app.tenants.suspend(_ID),
     "transaction": lambda app: app.transaction().__enter__(),
     "worker": lambda app: app.worker(),

@@ -16,11 +16,11 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import kwargs_row
-from tests.faults.proxy import Moment, Proxy
-from tests.integration.library_calls import CALLS, Known
+from tests.faults.proxy import Moment, Proxy, Words
+from tests.integration.library_calls import CALLS, SETTINGS, Known
 
 import mindia
-from mindia import Library, LocalStorage, Media, MediaKind, Mindia, Settings, Tenant
+from mindia import Library, LocalStorage, Media, MediaKind, MediaLimits, Mindia, Settings, Tenant
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import ConnectionLostError, DatabaseUnavailableError, MindiaError
 from mindia.testing import samples
@@ -56,6 +56,9 @@ SINGLE_CALLS: dict[str, Callable[[Subject], object]] = {
     "tenants.list": lambda subject: list(subject.app.tenants.list()),
     "tenants.reactivate": lambda subject: subject.app.tenants.reactivate(subject.library.tenant_id),
     "tenants.rename": lambda subject: subject.app.tenants.rename(subject.library.tenant_id, "Renamed"),
+    "tenants.set_limits": lambda subject: subject.app.tenants.set_limits(
+        subject.library.tenant_id, MediaLimits(max_document_pages=7)
+    ),
     "tenants.suspend": lambda subject: subject.app.tenants.suspend(subject.library.tenant_id),
     "tasks.enqueue without a tenant": lambda subject: subject.app.tasks.enqueue(_payload()),
 }
@@ -68,6 +71,7 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "migration_script": lambda subject: subject.app.migration_script(),
     "run_until_idle": lambda subject: subject.app.run_until_idle(),
     "maintenance.sweep_staged": lambda subject: subject.app.maintenance.sweep_staged(),
+    "maintenance.remove_expired": lambda subject: subject.app.maintenance.remove_expired(),
     "maintenance.remove_deleted": lambda subject: subject.app.maintenance.remove_deleted(),
     "run": lambda subject: subject.app.run(lambda tx: tx.tenants.get(subject.library.tenant_id)),
 }
@@ -84,7 +88,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 @pytest.fixture
 def behind(proxy: Proxy, storage: LocalStorage) -> Iterator[Mindia]:
     """An application whose connections lead through the proxy."""
-    with mindia.connect(proxy.url, storage=storage) as app:
+    with mindia.connect(proxy.url, storage=storage, settings=SETTINGS) as app:
         yield app
 
 
@@ -135,7 +139,10 @@ EFFECTS = {
     "index.embed": Rows(embeddings=1),
     "media.add": Rows(images=1, search_documents=1, tasks=1),
     "media.add of bytes": Rows(images=1, search_documents=1, tasks=1),
-    "media.delete": Rows(images=-1, search_documents=-1, tasks=-1, deleted_objects=1),
+    "media.add_many": Rows(images=1, search_documents=1, tasks=1),
+    "media.copy": Rows(images=1, search_documents=1, tasks=1),
+    "media.delete": Rows(images=-1, search_documents=-1, tasks=-2, deleted_objects=1),  # the task that is known, too
+    "media.delete_many": Rows(images=-1, search_documents=-1, tasks=-1, deleted_objects=1),
     "tasks.enqueue": Rows(tasks=1),
     "tasks.enqueue without a tenant": Rows(tasks=1),
     "tenants.create": Rows(tenants=1),
@@ -152,12 +159,12 @@ def test_a_call_that_is_cut_off_at_a_commit_succeeds_and_is_done_once(
             tenant = app.tenants.create("Acme")  # another one each time, for which no keys are leased yet
             subject = Subject(behind, behind.library(tenant), Known.of(app.library(tenant)))
             before = _rows(database_url)
-            proxy.cut_at(b"COMMIT", moment, skip=commit)
+            proxy.cut_at(Words.COMMIT, moment, skip=commit)
 
             result = call(subject)
 
             assert (name, _rows(database_url) - before) == (name, EFFECTS.get(name, Rows()))
-            assert (result is None) == (name in ("index.embed", "media.delete"))
+            assert (result is None) == (name in ("index.embed", "media.delete", "media.delete_many"))
             assert commit or not proxy.cuts_left
             if proxy.cuts_left:  # this call has no more commits
                 break
@@ -176,7 +183,7 @@ def test_a_call_that_is_cut_off_at_a_commit_succeeds_and_is_done_once(
 def test_a_call_is_done_once_also_where_its_lost_commit_still_goes_on_while_it_is_tried_again(
     fresh_database_url: str, storage: LocalStorage, table: str, name: str
 ) -> None:
-    with Proxy(fresh_database_url) as proxy, mindia.connect(proxy.url, storage=storage) as app:
+    with Proxy(fresh_database_url) as proxy, mindia.connect(proxy.url, storage=storage, settings=SETTINGS) as app:
         library = app.library(app.tenants.create("Acme"))
         subject = Subject(app, library, Known.of(library))
         with psycopg.connect(fresh_database_url) as connection:
@@ -191,7 +198,7 @@ def test_a_call_is_done_once_also_where_its_lost_commit_still_goes_on_while_it_i
                 ).format(sql.Identifier(table))
             )
         before = _rows(fresh_database_url)
-        proxy.cut_at(b"COMMIT", Moment.SENT)
+        proxy.cut_at(Words.COMMIT, Moment.SENT)
 
         SINGLE_CALLS[name](subject)
 
@@ -202,7 +209,7 @@ def test_a_call_is_done_once_also_where_its_lost_commit_still_goes_on_while_it_i
 def test_an_item_whose_commit_was_not_acknowledged_is_returned_as_it_is_stored(
     subject: Subject, app: Mindia, tenant: Tenant, proxy: Proxy
 ) -> None:
-    proxy.cut_at(b"COMMIT", Moment.ANSWERED)
+    proxy.cut_at(Words.COMMIT, Moment.ANSWERED)
 
     added = subject.library.media.add(subject.known.staged, metadata={"place": "Lisbon"}, description="a harbour")
 
@@ -216,7 +223,7 @@ def test_the_body_of_a_transaction_is_never_run_again_and_a_lost_commit_is_an_er
     subject: Subject, app: Mindia, tenant: Tenant, proxy: Proxy, moment: Moment, kept: bool
 ) -> None:
     runs = 0
-    proxy.cut_at(b"COMMIT", moment)
+    proxy.cut_at(Words.COMMIT, moment)
 
     def work() -> None:
         nonlocal runs
@@ -230,12 +237,12 @@ def test_the_body_of_a_transaction_is_never_run_again_and_a_lost_commit_is_an_er
     assert runs == 1
     assert caught.value.retryable
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
-    assert len(app.library(tenant).media.find()) == 1 + kept
+    assert app.library(tenant).media.exists(sha256=subject.known.staged.sha256) is kept
 
 
 def test_a_function_is_not_run_again_after_a_commit_that_may_have_come_through(behind: Mindia, proxy: Proxy) -> None:
     behind.check()
-    proxy.cut_at(b"COMMIT", Moment.ANSWERED)
+    proxy.cut_at(Words.COMMIT, Moment.ANSWERED)
     runs = []
 
     with pytest.raises(ConnectionLostError):
@@ -250,8 +257,8 @@ def test_a_call_that_is_cut_off_again_and_again_is_an_error_of_ours(
     known = Known.of(app.library(tenant))
     before = _rows(database_url)
     for name, call in ALL_CALLS.items():
-        proxy.cut_at(b"select" if name in DIRECT_CALLS else b"BEGIN", Moment.BEFORE, times=100)
-        with mindia.connect(proxy.url, storage=storage) as behind:
+        proxy.cut_at(b"select" if name in DIRECT_CALLS else Words.COMMIT, Moment.BEFORE, times=100)
+        with mindia.connect(proxy.url, storage=storage, settings=SETTINGS) as behind:
             subject = Subject(behind, behind.library(tenant), known)
             _assert_refused(partial(call, subject), ConnectionLostError)
         assert 0 < proxy.cuts_left < 100, name
@@ -264,7 +271,7 @@ def test_a_call_to_a_server_that_is_not_there_is_an_error_of_ours_at_once(
     known = Known.of(app.library(tenant))
     proxy.refuse()
 
-    with mindia.connect(proxy.url, storage=storage) as behind:
+    with mindia.connect(proxy.url, storage=storage, settings=SETTINGS) as behind:
         subject = Subject(behind, behind.library(tenant), known)
         for call in ALL_CALLS.values():
             _assert_refused(partial(call, subject), DatabaseUnavailableError)

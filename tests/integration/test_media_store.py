@@ -444,11 +444,19 @@ def test_a_description_may_have_any_character(library: Library, description: str
 
 
 def test_a_long_text_does_not_keep_an_item_out(library: Library) -> None:
-    words = " ".join(f"{number:x}" for number in range(2**28, 2**28 + 150_000))
+    words = " ".join(f"{number:x}" for number in range(2**28, 2**28 + 7_000))
+    pages = [f"windowsill {number} {words[:2_000]}" for number in range(200)]
 
-    item = library.media.add(samples.image(), description=f"windowsill {words}")
+    item = library.media.add(samples.pdf(pages), filename="a.pdf", description=f"sunny {words}")
 
-    assert [found.media for found in library.search("windowsill")] == [item]
+    assert [found.media for found in library.search("windowsill sunny")] == [item]
+    assert library.media.get(item.id) == item
+
+
+def test_a_description_that_is_too_long_is_refused(library: Library) -> None:
+    assert library.media.add(samples.image(), description="é" * 32_768).description == "é" * 32_768
+    with pytest.raises(InvalidError, match="65538 bytes; the limit is 65536"):
+        library.media.add(samples.image(), description="é" * 32_769)
 
 
 JSON = st.recursive(

@@ -405,6 +405,6 @@ def test_the_view_and_the_function_are_in_the_docs(database_url: str) -> None:
             """
         ).fetchall()
 
-    assert {name for (name,) in others} == {"media", "set_tenant"}
+    assert {name for (name,) in others} == {"all_media", "media", "set_tenant"}
     for (name,) in others:
         assert re.search(rf"^`{name}\b", text, re.MULTILINE)

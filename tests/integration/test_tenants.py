@@ -234,7 +234,11 @@ def test_a_library_is_of_a_tenant_or_its_id_and_of_nothing_else(app: Mindia, ten
 
 WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "index.search": lambda library, _: list(library.index.search("harbour")),
+    "media.count": lambda library, _: [] if library.media.count() == 0 else None,
+    "media.exists": lambda library, _: [] if not library.media.exists() else None,
     "media.find": lambda library, _: list(library.media.find()),
+    "media.get_many": lambda library, known: library.media.get_many([known.item.id]),
+    "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.stage": lambda *_: [],
     "search": lambda library, _: list(library.search("harbour")),
     "tasks.enqueue": lambda *_: [],  # the ids are in the payload: the handler does not find them
@@ -273,7 +277,9 @@ def test_a_task_with_another_tenants_id_does_not_reach_its_item(fresh_database_u
         app.run_until_idle()
 
         with psycopg.connect(fresh_database_url) as connection:
-            (vectors,) = connection.execute("select array_agg(tenant_id) from mindia.embeddings").fetchone() or ()
+            (vectors,) = (
+                connection.execute("select array_agg(distinct tenant_id) from mindia.embeddings").fetchone() or ()
+            )
         assert vectors == [acme.tenant_id]
 
 

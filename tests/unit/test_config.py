@@ -59,7 +59,8 @@ def test_the_secret_key_is_never_shown(show: Any) -> None:
 
 NUMBERS = [
     "pool_size", "pool_timeout_s", "max_image_bytes", "max_video_bytes", "max_audio_bytes", "max_document_bytes",
-    "max_image_pixels", "max_text_chars", "spool_memory_bytes",
+    "max_image_pixels", "max_video_pixels", "max_video_seconds", "max_audio_seconds", "max_document_pages",
+    "max_text_chars", "spool_memory_bytes",
 ]  # fmt: skip
 TIMES = ["staging_grace", "retry_base", "retry_cap", "heartbeat", "worker_timeout", "poll", "maintenance"]
 
@@ -138,13 +139,13 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "str | None": SECRET,
         "int": "7",
         "int | None": "7",
-        "bool": "off",
         "float": "7.5",
         "Path | None": "/var/tmp",
         "timedelta": "7.5",
     }
     for field in attrs.fields(Settings):
-        environment = {f"MINDIA_{field.name.upper()}": values[str(field.type)]}
+        value = ("off" if field.default else "on") if str(field.type) == "bool" else values[str(field.type)]
+        environment = {f"MINDIA_{field.name.upper()}": value}
         if field.name == "worker_timeout":
             environment["MINDIA_HEARTBEAT"] = "1"
         if field.name == "heartbeat":

@@ -29,6 +29,7 @@ _LAYERS = (
     {"services"},
     {"library"},
     {"app"},
+    {"serving"},
     {"testing"},
 )
 """From the bottom to the top: each imports what stands before it, and itself."""

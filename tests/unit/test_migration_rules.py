@@ -448,7 +448,9 @@ def test_nothing_of_a_migration_escapes_the_reading() -> None:
 
     assert len(list(tables(statements))) == len(re.findall(r"^create table ", source, re.MULTILINE))
     assert len(list(unique_indexes(statements))) == len(re.findall(r"^create unique index ", source, re.MULTILINE))
-    assert len(list(constraint_definitions(statements))) == len(re.findall(r"^\s+constraint ", source, re.MULTILINE))
+    assert len(list(constraint_definitions(statements))) == len(
+        re.findall(r"^\s+constraint |\badd constraint ", source, re.MULTILINE)
+    )
     assert {"images", "tasks", "webhook_attempts"} <= owned([])
 
 

@@ -13,7 +13,11 @@ from mindia.media.names import MAX_CHARS, clean_filename, extension_of, words_of
 ANY_TEXT = st.text(st.characters(), max_size=400)
 """Also with surrogates."""
 
-HARD_TEXT = st.text(st.sampled_from("ab.. /\\\0\n\u202e\u200d\u0301e\u2028\ue000\ud800 \u00a0é🐈"), max_size=40)
+JOINERS = "\u200c\u200d"
+
+HARD_TEXT = st.text(
+    st.sampled_from("ab.. /\\\0\n\u202e\u200c\u200d\u0301\u094d\u212ae\u2028\ue000\ud800 \u00a0é🐈"), max_size=40
+)
 
 
 def clean(name: str) -> str:
@@ -41,6 +45,18 @@ def clean(name: str) -> str:
         ("cat\ud800.jpg", "cat.jpg"),
         ("cafe\u0301.jpg", "café.jpg"),
         ("e\u200d\u0301.jpg", "é.jpg"),
+        ("می\u200cروم.jpg", "می\u200cروم.jpg"),
+        ("PDF\u200cتر.jpg", "PDF\u200cتر.jpg"),
+        ("👩\u200d👩\u200d👧.jpg", "👩\u200d👩\u200d👧.jpg"),
+        ("🏳\ufe0f\u200d🌈.jpg", "🏳\ufe0f\u200d🌈.jpg"),
+        ("क\u094d\u200dष.jpg", "क\u094d\u200dष.jpg"),
+        ("র\u200d\u09cdয.jpg", "র\u200d\u09cdয.jpg"),
+        ("c\u200dat.j\u200cpg", "cat.jpg"),
+        ("\u200d猫\u200c.\u200djpg\u200d", "猫.jpg"),
+        ("猫\u200d 猫\u200c\u200d猫", "猫 猫猫"),
+        ("猫\u200d\u202e猫", "猫\u200d猫"),
+        ("猫" * 250 + "\u200d猫.jpg", "猫" * 250 + ".jpg"),
+        ("猫" * 254 + "\u200d猫", "猫" * 254),
         ("", "unnamed"),
         ("/", "unnamed"),
         ("..", "unnamed"),
@@ -71,7 +87,10 @@ def test_a_cleaned_filename_is_harmless_whatever_it_was(name: str) -> None:
     assert "\\" not in cleaned
     assert not cleaned.startswith(".")
     assert cleaned == cleaned.strip()
-    assert not {unicodedata.category(character) for character in cleaned} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    shown = [character for character in cleaned if character not in JOINERS]
+    assert not {unicodedata.category(character) for character in shown} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    for before, joiner, after in zip(" " + cleaned, cleaned, cleaned[1:] + " ", strict=False):
+        assert joiner not in JOINERS or not ({before, after} & {" ", ".", *JOINERS} or (before + after).isascii())
     assert unicodedata.is_normalized("NFC", cleaned)
     cleaned.encode()
 
@@ -80,6 +99,10 @@ def test_a_cleaned_filename_is_harmless_whatever_it_was(name: str) -> None:
 @example("a" * 254 + " b")
 @example("e\u200d\u0301")
 @example(" . .a")
+@example("\u212a\u200da")
+@example("猫" * 254 + "\u200d猫")
+@example("猫\u0301\u200d\u0301\u200d\u094d")
+@example("\u0915\u200d\u094d\u200d\u093c")
 def test_cleaning_twice_changes_nothing_more(name: str) -> None:
     assert clean(clean(name)) == clean(name)
 
@@ -111,6 +134,7 @@ def test_an_extension_is_what_stands_behind_the_last_dot_in_lower_case(name: str
         ("猫の写真.jpg", "猫の写真"),
         ("हिन्दी_चित्र.png", "हिन्दी चित्र"),
         ("שָׁלוֹם עולם.png", "שָׁלוֹם עולם"),
+        ("می\u200cروم.png", "میروم"),
         ("cat", "cat"),
         (".jpg", "jpg"),
         ("___.jpg", ""),

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from mindia.errors import (
     TypeMismatchError,
     UnsupportedTypeError,
 )
-from mindia.media.probe import Probed, probe
+from mindia.media.probe import Probed, check_facts, probe
 from mindia.media.sniff import ALLOWED, MediaType
 from mindia.media.video import probe_av
 from mindia.testing import samples
@@ -180,6 +181,130 @@ def test_sound_of_variable_bitrate_without_a_header_has_its_true_duration() -> N
     assert audio_facts(content).duration == pytest.approx(8.0, abs=0.1)
 
 
+def mp3_frame(version: int, layer: int, *, bitrate: int, rate: int, fill: bytes = b"\0") -> bytes:
+    """A frame of silence; its fields are those of the header (ISO/IEC 11172-3, 2.4.1.3), its length is reckoned."""
+    rates = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}[version]
+    kilobits = {3: {3: 48, 9: 128, 14: 320}, 2: {1: 8, 8: 64, 14: 160}, 0: {1: 8, 8: 64, 14: 160}}[version][bitrate]
+    length = (144 if version == 3 else 72) * kilobits * 1_000 // rates[rate]
+    header = bytes([0xFF, 0xE0 | version << 3 | layer << 1 | 1, bitrate << 4 | rate << 2, 0xC4])
+    return header + fill * (length - 4)
+
+
+LAYER_3 = 1
+MPEG_FRAMES = {
+    "MPEG-1 of 44.1 kHz": (mp3_frame(3, LAYER_3, bitrate=9, rate=0), 1_152 / 44_100),
+    "MPEG-1 of 48 kHz in 320 kbit/s": (mp3_frame(3, LAYER_3, bitrate=14, rate=1), 1_152 / 48_000),
+    "MPEG-2 of 24 kHz in 8 kbit/s": (mp3_frame(2, LAYER_3, bitrate=1, rate=1), 576 / 24_000),
+    "MPEG-2.5 of 8 kHz in 160 kbit/s": (mp3_frame(0, LAYER_3, bitrate=14, rate=2), 576 / 8_000),
+}
+ID3 = b"ID3\4\0\0" + bytes([0, 0, 2, 0]) + b"\xff\xfb\x90\xc4" * 64
+OLD_TAG = b"TAG" + b"\xff\xfb\x90\xc4" * 31 + b"\0"
+APE_TAG = (
+    b"APETAGEX" + struct.pack("<IIII8x", 2_000, 64 + 32, 1, 0xA0000000) + b"\xff\xfb\x90\xc4" * 16
+    + b"APETAGEX" + struct.pack("<IIII8x", 2_000, 64 + 32, 1, 0x80000000)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MPEG_FRAMES)
+@pytest.mark.parametrize(
+    ("before", "between", "behind"),
+    [
+        (b"", b"", b""),
+        (ID3, b"", OLD_TAG),
+        (ID3 * 3, b"", APE_TAG + OLD_TAG),
+        (ID3, ID3, b""),
+        (b"", b"\0\xff\xfb junk " * 100, b"\xff\xff\xfb\x90"),
+        (b"", bytes(70_000), bytes(2_000_000)),
+    ],
+    ids=["bare", "tags", "many tags", "two files in one", "junk", "zeros"],
+)
+def test_the_frames_of_mp3_are_counted_over_tags_and_junk(
+    name: str, before: bytes, between: bytes, behind: bytes
+) -> None:
+    frame, seconds = MPEG_FRAMES[name]
+
+    content = before + frame * 3_000 + between + frame * 1_000 + behind
+
+    found = audio_facts(content)
+    assert found.duration == pytest.approx(4_000 * seconds, abs=1e-6)
+    assert found.bitrate == pytest.approx(len(frame) * 8 / seconds, rel=0.02)
+
+
+def test_all_sizes_of_frames_of_mp3_are_counted_across_what_is_read_at_once() -> None:
+    small, large = mp3_frame(3, LAYER_3, bitrate=3, rate=0), mp3_frame(3, LAYER_3, bitrate=14, rate=0)
+    chance = random.Random(5)
+    frames = [chance.choice([small, large]) for _ in range(10_000)]
+
+    assert audio_facts(b"".join(frames)).duration == pytest.approx(10_000 * 1_152 / 44_100, abs=1e-6)
+
+
+def test_an_index_of_mp3_is_no_sound_and_is_not_believed() -> None:
+    frame, seconds = MPEG_FRAMES["MPEG-1 of 44.1 kHz"]
+    index = bytearray(frame)
+    index[21:33] = b"Xing" + struct.pack(">II", 1, 500)
+
+    assert audio_facts(bytes(index) + frame * 1_000).duration == pytest.approx(1_000 * seconds, abs=1e-6)
+
+
+def test_mp3_that_is_more_junk_than_sound_is_refused() -> None:
+    frame, _ = MPEG_FRAMES["MPEG-1 of 44.1 kHz"]
+
+    with pytest.raises(CorruptMediaError, match="more junk than sound"):
+        audio_facts(frame * 100 + b"\xff\xfb\x90\xc0" * 1_100_000)
+
+
+def flac_with_cover(size: int) -> bytes:
+    """Behind its first block of metadata there is one of a picture (RFC 9639, 8.8)."""
+    content = samples.audio("flac", codec="flac", seconds=0.5)
+    kind = b"image/jpeg"
+    picture = struct.pack(">II", 3, len(kind)) + kind + bytes(20) + struct.pack(">I", size) + bytes(size)
+    return content[:42] + b"\6" + len(picture).to_bytes(3) + picture + content[42:]
+
+
+def opus_with_cover(size: int) -> bytes:
+    buffer = io.BytesIO(samples.audio("ogg", codec="libopus", seconds=0.5))
+    covered = io.BytesIO()
+    with av.open(buffer, "r") as source, av.open(covered, "w", format="ogg") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        stream.metadata["METADATA_BLOCK_PICTURE"] = "A" * size
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return covered.getvalue()
+
+
+def m4a_with_cover(size: int) -> bytes:
+    """A movie without bitrates of its own, whose tags have a cover before its sound."""
+    content = samples.audio("mp4", codec="aac", seconds=0.5, title="a")
+    cover = struct.pack(">I", 8 + size) + b"free" + bytes(size)
+    return content + cover
+
+
+@pytest.mark.parametrize("make", [flac_with_cover, opus_with_cover, m4a_with_cover])
+def test_the_bitrate_of_sound_is_that_of_the_sound_and_not_of_its_cover(make: Callable[[int], bytes]) -> None:
+    small, large = make(100), make(500_000)
+    assert len(large) > len(small) + 400_000
+
+    assert audio_facts(large).bitrate == pytest.approx(audio_facts(small).bitrate, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        ImageFacts(width=0, height=1),
+        ImageFacts(width=1, height=2**31),
+        VideoFacts(width=2**31, height=1, duration=1.0),
+        VideoFacts(width=1, height=1, duration=float("nan")),
+        VideoFacts(width=1, height=1, duration=-0.5),
+    ],
+    ids=repr,
+)
+def test_facts_that_no_file_can_have_are_refused(found: Facts) -> None:
+    with pytest.raises(CorruptMediaError, match="'x' says that it"):
+        check_facts(found, filename="x")
+
+
 def video_facts(content: bytes) -> VideoFacts:
     found = facts(content)
     assert isinstance(found, VideoFacts)
@@ -192,6 +317,8 @@ VIDEOS: dict[str, tuple[dict[str, Any], str]] = {
     "avi": ({"container_format": "avi", "codec": "mpeg4", "audio_codec": "libmp3lame"}, "video/x-msvideo"),
     "webm": ({"container_format": "webm", "codec": "libvpx", "audio_codec": "libopus"}, "video/webm"),
     "mkv": ({"container_format": "matroska"}, "video/x-matroska"),
+    "ts": ({"container_format": "mpegts"}, "video/mp2t"),
+    "m2ts": ({"container_format": "mpegts", "options": {"mpegts_m2ts_mode": "1"}}, "video/mp2t"),
 }
 
 
@@ -246,6 +373,36 @@ def test_a_video_of_pixels_that_are_not_square_has_its_size_as_displayed() -> No
     found = video_facts(buffer.getvalue())
 
     assert (found.width, found.height) == (96, 48)
+
+
+@pytest.mark.parametrize("aspect", [Fraction(1, 10_000), Fraction(10_000, 1)])
+def test_a_video_of_pixels_of_an_absurd_shape_has_the_size_that_it_is_stored_in(aspect: Fraction) -> None:
+    """The shape stands in a box of the sample entry (ISO/IEC 14496-12, 12.1.4)."""
+    content = samples.video(audio_codec=None)
+    at = content.index(b"btrt")  # of a bitrate, which nobody needs
+
+    def shaped(aspect: Fraction) -> VideoFacts:
+        box = b"pasp" + struct.pack(">II", aspect.numerator, aspect.denominator)
+        return video_facts(content[:at] + box + content[at + len(box) :])
+
+    assert shaped(Fraction(2)).width == 256, "the box is not looked at: this would test nothing"
+    assert (shaped(aspect).width, shaped(aspect).height) == (128, 96)
+
+
+@pytest.mark.parametrize("rate", [0, 100_000_001, 2**31 - 1])
+def test_sound_of_an_absurd_number_of_samples_is_refused(rate: int) -> None:
+    content = bytearray(samples.wav())
+    content[24:28] = struct.pack("<I", rate)
+
+    with pytest.raises(CorruptMediaError, match=r"'x'"):
+        probed(bytes(content))
+
+
+def test_sound_of_an_absurd_number_of_bits_is_taken_in_with_a_number_that_can_be_stored() -> None:
+    content = bytearray(samples.wav())
+    content[28:32] = b"\xff\xff\xff\xff"
+
+    assert 0 <= audio_facts(bytes(content)).bitrate < 2**31
 
 
 def with_cover(container_format: str, codec: str) -> bytes:
@@ -305,9 +462,12 @@ def test_a_video_that_claims_to_be_sound_is_refused(filename: str, declared: str
         probed(samples.video(), filename, declared=declared)
 
 
-def test_an_avi_of_nothing_but_sound_is_refused() -> None:
+@pytest.mark.parametrize(("container_format", "filename"), [("avi", "x.avi"), ("mpegts", "x.ts")])
+def test_nothing_but_sound_in_a_container_that_has_no_name_for_it_is_refused(
+    container_format: str, filename: str
+) -> None:
     with pytest.raises(CorruptMediaError, match="has no video stream"):
-        probed(samples.audio("avi", codec="libmp3lame"), "x.avi")
+        probed(samples.audio(container_format), filename)
 
 
 def document_facts(content: bytes, **settings: Any) -> DocumentFacts:
@@ -339,6 +499,15 @@ def test_the_text_of_a_document_is_cut_at_the_limit() -> None:
         assert len(found.text) <= limit
         assert "one two three\nfour five six\nseven".startswith(found.text)
         assert len(found.text) >= limit - 1
+
+
+def test_the_text_of_a_document_that_takes_too_long_is_that_of_its_first_pages() -> None:
+    content = samples.pdf([f"Page {number}" for number in range(100)])
+
+    found = document_facts(content, parser_timeout=timedelta(microseconds=1))
+
+    assert found.page_count == 100
+    assert found.text == "Page 0"
 
 
 def rc4(key: bytes, content: bytes) -> bytes:
@@ -477,6 +646,7 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "x.mp4": samples.video,
     "x.avi": lambda: samples.video(**VIDEOS["avi"][0]),
     "x.webm": lambda: samples.video(**VIDEOS["webm"][0]),
+    "x.ts": lambda: samples.video(**VIDEOS["ts"][0]),
     "x.mp3": samples.audio,
     "x.m4a": lambda: samples.audio("ipod", codec="aac"),
     "x.wav": samples.wav,
@@ -527,6 +697,32 @@ def test_a_damaged_file_is_a_typed_error_or_has_facts(filename: str) -> None:
             assert isinstance(facts(bytes(damaged)), Facts)
 
 
+def jpeg_of_scans(scans: int, *, hidden_by: bytes = b"") -> bytes:
+    """A progressive picture whose last scan comes again and again (ITU-T T.81, G.1.1)."""
+    buffer = io.BytesIO()
+    Image.new("L", (64, 48), "gray").save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    last = content.rindex(b"\xff\xda")
+    already = content.count(b"\xff\xda")
+    return content[:last] + hidden_by + content[last:-2] * (1 + scans - already) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("hidden_by", [b"", b"\xff\x02\xff\xff", b"\xff\xd0", b"\xff\xff\xff\x01\xff\xbf\x7f\xff"])
+def test_an_image_of_more_scans_than_an_encoder_makes_is_refused_before_it_is_decoded(hidden_by: bytes) -> None:
+    assert facts(jpeg_of_scans(500)) == ImageFacts(width=64, height=48)
+    with pytest.raises(TooLargeError, match=r"'x' has 501 scans or more of 3072 pixels"):
+        facts(jpeg_of_scans(501, hidden_by=hidden_by))
+    with pytest.raises(TooLargeError, match=r"'x' has 501 scans or more of 3072 pixels"):
+        facts(jpeg_of_scans(20_000, hidden_by=hidden_by))
+
+
+def test_scans_of_what_is_no_part_of_the_picture_do_not_count() -> None:
+    thumbnail = b"\xff\xe1" + (2 + 20_000).to_bytes(2) + b"\xff\xda\0\2" * 5_000
+    content = samples.image()
+
+    assert facts(content[:2] + thumbnail + content[2:] + b"\xff\xda\0\2" * 5_000) == ImageFacts(width=64, height=48)
+
+
 @contextmanager
 def nothing_is_read_but(folder: Path) -> Iterator[list[str]]:
     """Listen on loopback and keep a file that must not be read; yields sources that would lead there."""
@@ -552,7 +748,12 @@ def test_a_playlist_is_refused_and_not_followed(tmp_path: Path, filename: str) -
 
 
 def test_a_playlist_behind_the_beginning_of_a_video_is_not_followed(tmp_path: Path) -> None:
-    beginnings = [b"\0\0\0\x14ftypisom\0\0\0\0isom", b"\x1a\x45\xdf\xa3\x42\x82\x84webm", b"RIFF\0\0\0\0AVI ", b"ID3"]
+    beginnings = [
+        b"\0\0\0\x14ftypisom\0\0\0\0isom",
+        b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm",
+        b"RIFF\0\0\0\0AVI ",
+        b"ID3",
+    ]
     with nothing_is_read_but(tmp_path) as sources:
         for source in sources:
             playlist = f"\n#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{source}\n#EXT-X-ENDLIST\n".encode()
@@ -576,7 +777,7 @@ def test_the_parser_follows_no_list_of_files_even_where_the_type_was_mistaken(
         assert container.streams.video, "left to itself it does not follow either: this would test nothing"
 
     with pytest.raises(CorruptMediaError):
-        probe_av(io.BytesIO(content), kind, filename="x")
+        probe_av(io.BytesIO(content), kind, filename="x", settings=Settings())
 
 
 def test_a_quicktime_reference_to_another_file_is_not_followed(tmp_path: Path) -> None:
@@ -628,6 +829,14 @@ def test_a_file_that_is_not_what_it_is_called_is_refused(
 ) -> None:
     with pytest.raises(TypeMismatchError, match=filename):
         probed(make(), filename, declared=declared)
+
+
+def test_a_file_that_begins_as_two_things_is_refused() -> None:
+    content = bytearray(samples.wav())
+    content[128:132] = b"DICM"
+
+    with pytest.raises(TypeMismatchError, match=r"audio/wav.*dicom"):
+        probed(bytes(content), "x.wav")
 
 
 def test_the_file_is_read_from_its_beginning_wherever_it_stands() -> None:

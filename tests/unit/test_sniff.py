@@ -52,6 +52,8 @@ MADE: dict[str, tuple[Callable[[], bytes], MediaType]] = {
     "avi": (lambda: samples.video("avi", codec="mpeg4", audio_codec="libmp3lame"), sniff.AVI),
     "webm": (lambda: samples.video("webm", codec="libvpx", audio_codec="libopus"), sniff.WEBM),
     "mkv": (lambda: samples.video("matroska"), sniff.MKV),
+    "ts": (lambda: samples.video("mpegts"), sniff.TS),
+    "m2ts": (lambda: samples.video("mpegts", options={"mpegts_m2ts_mode": "1"}), sniff.TS),
     "mp3": (samples.audio, sniff.MP3),
     "m4a": (lambda: samples.audio("ipod", codec="aac"), sniff.M4A),
     "wav": (samples.wav, sniff.WAV),
@@ -87,11 +89,23 @@ def test_a_file_of_an_allowed_type_is_told_by_its_bytes(make: Callable[[], bytes
         (brand(b"avif", b"mif1", b"miaf"), sniff.AVIF),
         (brand(b"mif1", b"avif"), sniff.AVIF),
         (brand(b"avis", b"msf1", b"iso8"), sniff.AVIF),
+        (brand(b"avis", b"msf1", b"isom", b"mp42"), sniff.AVIF),
+        (brand(b"mif1", b"isom", b"avif"), sniff.AVIF),
+        (brand(b"isom", b"avif", b"M4A "), sniff.MP4),
+        (brand(b"M4B ", b"isom", b"mp42"), sniff.M4A),
+        (brand(b"qt  ", b"mp42", b"isom"), sniff.MOV),
+        (brand(b"XXXX", b"YYYY", b"M4A ", b"isom"), sniff.M4A),
         (b"\0\0\0\x08wide\0\0\0\x08mdat", sniff.MOV),
         (b"\0\0\0\x08moov", sniff.MOV),
         (b"\x1a\x45\xdf\xa3\x93\x42\x82\x84webm", sniff.WEBM),
         (b"\x1a\x45\xdf\xa3\x93\x42\x82\x88matroska", sniff.MKV),
         (b"\x1a\x45\xdf\xa3\x93\x42\x86\x81\x01\x42\x82\x86webm\0\0", sniff.WEBM),
+        (b"\x1a\x45\xdf\xa3\x8d\xbf\x84\x42\x82\x84x\x42\x82\x84webm", sniff.WEBM),
+        (b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0\0\x0b\x42\x82\x88matroska", sniff.MKV),
+        (b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xff\x42\x82\x84webm", sniff.WEBM),
+        ((b"\x47\x40\x00\x10" + bytes(184)) * 3, sniff.TS),
+        ((b"\x47\x1f\xff\x10" + b"\xff" * 184) * 22, sniff.TS),
+        ((b"\xff\xfb\x90\x64" + b"\x47\x40\x00\x10" + bytes(184)) * 22, sniff.TS),
     ],
     ids=repr,
 )
@@ -126,6 +140,13 @@ REFUSED: dict[str, bytes] = {
     "class": b"\xca\xfe\xba\xbe" + bytes(60),
     "heic": brand(b"heic", b"mif1", b"heic"),
     "heif": brand(b"mif1", b"heic", b"miaf"),
+    "heif without a coding": brand(b"mif1", b"miaf", b"mp42"),
+    "heic that calls itself other things": brand(b"heic", b"mif1", b"avif", b"mp42", b"isom"),
+    "heic of several pictures": brand(b"hevc", b"msf1", b"isom"),
+    "heic behind an unknown brand": brand(b"XXXX", b"heic", b"mp42"),
+    "raw image of canon": brand(b"crx ", b"crx ", b"isom"),
+    "jpeg 2000 video": brand(b"mjp2", b"isom"),
+    "locked sound": brand(b"aax ", b"isom", b"M4A "),
     "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + brand(b"jp2 "),
     "jpeg xl": b"\0\0\0\x0cJXL \r\n\x87\n",
     "unknown brand": brand(b"XXXX", b"YYYY"),
@@ -136,7 +157,8 @@ REFUSED: dict[str, bytes] = {
     "ico": saved("ICO"),
     "psd": b"8BPS\0\x01",
     "postscript": b"%!PS-Adobe-3.0\n",
-    "mpeg-ts": (b"\x47\x40\x00\x10" + bytes(184)) * 4,
+    "two packets of mpeg-ts": (b"\x47\x40\x00\x10" + bytes(184)) * 2,
+    "mpeg-ts out of step": (b"\x47\x40\x00\x10" + bytes(184)) * 8 + b"\0" + (b"\x47\x40\x00\x10" + bytes(184)) * 4,
     "mpeg-ps": b"\0\0\x01\xba" + bytes(60),
     "flv": b"FLV\x01\x05",
     "asf": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
@@ -149,9 +171,12 @@ REFUSED: dict[str, bytes] = {
     "midi": b"MThd\0\0\0\x06",
     "riff of another kind": b"RIFF\0\0\0\0ACON",
     "riff without a kind": b"RIFF\0\0\0\0",
+    "riff of 64 bits of another kind": b"RF64\0\0\0\0WEBP",
+    "riff with the bytes turned": b"RIFX\0\0\0\0WAVE",
     "matroska without a type": b"\x1a\x45\xdf\xa3" + bytes(20),
     "matroska of another type": b"\x1a\x45\xdf\xa3\x93\x42\x82\x84evil",
     "matroska cut off": b"\x1a\x45\xdf\xa3\x42\x82",
+    "matroska by its content": b"\x1a\x45\xdf\xa3\x84\x42\x86\x81\x01\x18\x53\x80\x67\x87\x42\x82\x84webm",
     "pdf behind something": b"\n%PDF-1.4",
     "half a signature": b"\x89PNG",
     "signature of png with line ends changed": b"\x89PNG\n\x1a\n",
@@ -163,6 +188,37 @@ def test_what_is_none_of_the_allowed_types_is_refused(head: bytes) -> None:
     assert sniff.sniff(head) is None
     with pytest.raises(UnsupportedTypeError, match=r"'x\.jpg' begins with .* none of the allowed types: jpg, png"):
         sniff.require(head, filename="x.jpg")
+
+
+@pytest.mark.parametrize(("make", "found"), MADE.values(), ids=MADE)
+def test_a_second_opinion_agrees_with_the_type_of_real_files(make: Callable[[], bytes], found: MediaType) -> None:
+    sniff.check_other_opinion(make()[:HEAD_BYTES], found, filename="x")
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (brand(b"M4B ", b"isom"), sniff.M4A),
+        (brand(b"avis", b"isom"), sniff.AVIF),
+        (brand(b"qt  ", b"mp42"), sniff.MOV),
+        ((b"\0\0\1\0" + b"\x47\x40\x00\x10" + bytes(184)) * 22, sniff.TS),
+        (b"%PDF-1.4\n" + bytes(300), sniff.PDF),
+        (b"%PDF-1.4\n" + b"\xff\xd8\xff<html><script>" * 20, sniff.PDF),
+    ],
+    ids=["m4b", "avis", "mov", "a time that looks like an icon", "pdf", "polyglot"],
+)
+def test_a_second_opinion_that_means_the_same_file_is_no_contradiction(head: bytes, found: MediaType) -> None:
+    assert sniff.sniff(head) is found
+    sniff.check_other_opinion(head, found, filename="x")
+
+
+def test_a_file_that_is_two_things_from_the_beginning_is_refused_by_both_names() -> None:
+    """The first 128 bytes of DICOM may be anything (DICOM PS3.10, 7.1), so also the beginning of a WAV file."""
+    head = (b"RIFF\0\0\0\0WAVEfmt " + bytes(128))[:128] + b"DICM" + bytes(100)
+    assert sniff.sniff(head) is sniff.WAV
+
+    with pytest.raises(TypeMismatchError, match=r"'x\.wav' begins as audio/wav, but looks like application/dicom"):
+        sniff.check_other_opinion(head, sniff.WAV, filename="x.wav")
 
 
 @given(st.binary(max_size=64) | st.sampled_from(sorted(REFUSED.values())))
@@ -202,6 +258,7 @@ def test_a_name_that_says_nothing_contradicts_nothing(filename: str, declared: s
         (sniff.MKV, "x.webm", "video/webm"),
         (sniff.WEBM, "x.mkv", "video/x-matroska"),
         (sniff.M4A, "x.mp4", "video/mp4"),
+        (sniff.TS, "x.m2ts", "video/mp2t"),
         (sniff.WEBM_AUDIO, "x.webm", "audio/webm"),
         (sniff.WEBM_AUDIO, "x.webm", "video/webm"),
         (sniff.OGG, "x.opus", "audio/opus"),
@@ -224,6 +281,8 @@ def test_a_container_may_go_by_the_name_of_its_relatives(found: MediaType, filen
         (sniff.MOV, "x.m4a"),
         (sniff.WEBM, "x.weba"),
         (sniff.AVI, "x.mp4"),
+        (sniff.MP4, "x.ts"),
+        (sniff.TS, "x.mp4"),
         (sniff.AVIF, "x.mp4"),
         (sniff.MP3, "x.wav"),
         (sniff.WAV, "x.mp3"),

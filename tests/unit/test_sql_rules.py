@@ -255,23 +255,54 @@ def a_session_is_given_nothing_but_literals(module: Module) -> Iterator[str]:
     for function in ast.walk(module.tree):
         if not isinstance(function, ast.FunctionDef):
             continue
-        assigned = {
-            target.id: node.value
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
         for node in ast.walk(function):
             match node:
-                case ast.Call(
-                    func=ast.Attribute(value=ast.Name(id="session"), attr="all" | "one" | "execute"), args=[query, *_]
+                case (
+                    ast.Call(
+                        func=ast.Attribute(value=ast.Name(id="session"), attr="all" | "one" | "execute"),
+                        args=[query, *_],
+                    )
+                    | ast.Call(func=ast.Name(id="Statement"), args=[query, *_])
                 ):
-                    if isinstance(query, ast.Name):
-                        query = assigned.get(query.id, query)
-                    joined = isinstance(query, ast.Constant | ast.JoinedStr | ast.BinOp)  # whose parts are looked at
-                    if not joined and not is_constant(module, query):
-                        yield f"{module.name}.{function.name}: {ast.unparse(query)} is not a literal"
+                    for made in made_of(function, query):
+                        if not is_literal(module, made):
+                            yield f"{module.name}.{function.name}: {ast.unparse(made)} is not a literal"
+                case ast.Return(value=ast.expr() as text) if returns_literal(function):
+                    parameters = [argument.arg for argument in function.args.args]
+                    for made in made_of(function, text):
+                        if not is_literal(module, made) and not (isinstance(made, ast.Name) and made.id in parameters):
+                            yield f"{module.name}.{function.name}: {ast.unparse(made)} is not a literal"
+
+
+def made_of(function: ast.FunctionDef, text: ast.expr) -> list[ast.expr]:
+    """Return what a text is: itself or, where it has a name in its function, all that the name is given."""
+    if not isinstance(text, ast.Name):
+        return [text]
+    given: list[ast.expr] = []
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=text.id)], value=value):
+                given.append(value)
+            case ast.AugAssign(target=ast.Name(id=text.id), value=value):
+                given.append(value)
+    return given or [text]
+
+
+def is_literal(module: Module, text: ast.expr) -> bool:
+    """Tell whether a text is a literal, or put together from parts, which another rule looks at."""
+    match text:
+        case ast.Constant() | ast.JoinedStr() | ast.BinOp():
+            return True
+        case ast.Call(func=ast.Name(id=name)):
+            return any(
+                isinstance(node, ast.FunctionDef) and node.name == name and returns_literal(node)
+                for node in ast.walk(module.tree)
+            )
+    return is_constant(module, text)
+
+
+def returns_literal(function: ast.FunctionDef) -> bool:
+    return function.returns is not None and ast.unparse(function.returns) == "LiteralString"
 
 
 def parts(node: ast.expr) -> Iterator[ast.expr]:
@@ -343,6 +374,15 @@ BAD = [
     ("values_stay_out_of_the_text", "def f(name: str):\n    return f'insert into mindia.tenants select from {name}'"),
     ("a_session_is_given_nothing_but_literals", "def f(session, query):\n    session.execute(query)"),
     ("a_session_is_given_nothing_but_literals", "def f(session):\n    query = input()\n    session.execute(query)"),
+    (
+        "a_session_is_given_nothing_but_literals",
+        "_A = 'select 1'\ndef f(session, more):\n    query = _A\n    query += more\n    session.all(query)",
+    ),
+    (
+        "a_session_is_given_nothing_but_literals",
+        "def f(query) -> LiteralString:\n    query += input()\n    return query",
+    ),
+    ("a_session_is_given_nothing_but_literals", "def f(query):\n    return Statement(query, (), str)"),
     ("a_session_is_given_nothing_but_literals", "def f(session, table):\n    session.all(statement_for(table), ())"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -12,13 +13,27 @@ from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.pq import Format
 from psycopg.rows import args_row
-from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.json import set_json_dumps
 from psycopg.types.string import StrDumper
 
 T = TypeVar("T")
 
 # The binary form counts microseconds from here: PostgreSQL's src/include/datatype/timestamp.h, POSTGRES_EPOCH_JDATE.
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECONDS = struct.Struct("!q").unpack
+
+
+# Without the searches for white space and for the encoding, of which PostgreSQL's form of jsonb has none and one.
+_decode_json = json.JSONDecoder().raw_decode
+
+
+class _JsonbLoader(Loader):
+    """Load jsonb, whatever loader a host has set; its binary form begins with a version number, 1."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> Any:
+        return {} if data == b"\x01{}" else _decode_json(str(data, "utf-8"), 1)[0]
 
 
 class _UtcLoader(Loader):
@@ -27,12 +42,12 @@ class _UtcLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> datetime:
-        return _POSTGRES_EPOCH + timedelta(microseconds=int.from_bytes(data, "big", signed=True))
+        return _POSTGRES_EPOCH + timedelta(0, 0, _MICROSECONDS(data)[0])
 
 
 _ADAPTERS = AdaptersMap(adapters)
 set_json_dumps(json.dumps, _ADAPTERS)  # a host may have set others for the whole process
-set_json_loads(json.loads, _ADAPTERS)
+_ADAPTERS.register_loader("jsonb", _JsonbLoader)
 _ADAPTERS.register_loader("timestamptz", _UtcLoader)
 _ADAPTERS.register_dumper(str, StrDumper)  # as text, where the default leaves the type to guess
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -93,11 +94,16 @@ class Database:
         return self._by_process.get(process) or self._by_process.setdefault(process, _Opened())
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """Begin a transaction on a connection of the pool, for statements of ours."""
+    def transaction(self, *, tenant_id: UUID | None = None, single: bool = False) -> Iterator[Session]:
+        """Begin a transaction on a connection of the pool, for statements of ours.
+
+        Args:
+            tenant_id: The tenant that it is bound to.
+            single: Whether it is one statement, which is a transaction without being told so.
+        """
         pool, facts = self._opened()
-        with self._begun(pool) as connection:
-            yield Session(connection, facts)
+        with self._begun(pool, single=single) as connection:
+            yield Session(connection, facts, tenant_id=tenant_id, single=single)
 
     @contextmanager
     def unit_of_work(self) -> Iterator[OpenTransaction]:
@@ -115,7 +121,7 @@ class Database:
             raise host_error
 
     @contextmanager
-    def side_transaction(self) -> Iterator[Session]:
+    def side_transaction(self, *, tenant_id: UUID | None = None, single: bool = False) -> Iterator[Session]:
         """Begin a transaction on a connection apart from the pool.
 
         What is committed beside a transaction that is open (keys of staged objects, heartbeats) must not wait for the
@@ -129,8 +135,8 @@ class Database:
                 timeout_s = min(_SIDE_TIMEOUT_S, self._settings.pool_timeout_s)
                 here.side_pool = self._make_pool(_SIDE_POOL_SIZE, timeout_s=timeout_s)
             pool = here.side_pool
-        with self._begun(pool) as connection:
-            yield Session(connection, facts)
+        with self._begun(pool, single=single) as connection:
+            yield Session(connection, facts, tenant_id=tenant_id, single=single)
 
     @contextmanager
     def join(self, connection: Connection[Any]) -> Iterator[OpenTransaction]:
@@ -218,11 +224,11 @@ class Database:
             return here.pool, here.facts
 
     @contextmanager
-    def _begun(self, pool: ConnectionPool[Any]) -> Iterator[Connection[Any]]:
+    def _begun(self, pool: ConnectionPool[Any], *, single: bool) -> Iterator[Connection[Any]]:
         process = os.getpid()
         with translated(), ExitStack() as transaction:
             try:
-                connection = transaction.enter_context(_begin(pool))
+                connection = transaction.enter_context(pool.connection() if single else _begin(pool))
             except psycopg.OperationalError as error:
                 if not isinstance(translate(error), ConnectionLostError):
                     raise

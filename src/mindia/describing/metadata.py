@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
-from mindia.domain.media import Media, Metadata
+from mindia.domain.media import Facts, Media, Metadata
 from mindia.media.names import words_of
 
 _MAX_CHARS = 8_000
@@ -17,8 +17,14 @@ class MetadataDescriber:
 
     def describe(self, media: Media, *, text: str, open_media: Callable[[], BinaryIO]) -> str:  # noqa: ARG002 - of the port
         """Return the words for an item."""
-        parts = [words_of(media.filename), metadata_words(media.metadata), text]
+        parts = [words_of(media.filename), file_words(media), metadata_words(media.metadata), text]
         return ". ".join(part.strip() for part in [*parts, str(media.kind)] if part.strip())[:_MAX_CHARS]
+
+
+def file_words(facts: Media | Facts) -> str:
+    """Return what a file says in words of what it holds: title, artist, album, camera."""
+    said = (getattr(facts, name, None) for name in ("title", "artist", "album", "camera"))
+    return " ".join(filter(None, said))
 
 
 def metadata_words(metadata: Metadata) -> str:

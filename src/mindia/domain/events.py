@@ -12,7 +12,7 @@ from mindia.domain.media import Media, MediaKind, Staged
 
 @attrs.frozen(kw_only=True)
 class MediaEvent:
-    """Something happened to a media item. Its type is `{kind}.uploaded` or `{kind}.deleted`.
+    """Something happened to a media item. Its type is `{kind}.uploaded`, `{kind}.updated` or `{kind}.deleted`.
 
     Attributes:
         id: Of the event, UUIDv7; receivers recognise a repeated delivery by it.
@@ -38,7 +38,7 @@ class MediaEvent:
 
     @classmethod
     def of(cls, media: Media | Staged, what: str, *, id: UUID, occurred_at: datetime) -> MediaEvent:  # noqa: A002 - its name
-        """Return the event that `media` was `what`: `uploaded` or `deleted`."""
+        """Return the event that `media` was `what`: `uploaded`, `updated` or `deleted`."""
         return cls(
             id=id,
             type=f"{media.kind}.{what}",

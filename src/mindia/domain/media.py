@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import overload
 from uuid import UUID
 
 import attrs
+
+from mindia.errors import InvalidError
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 Metadata = Mapping[str, JsonValue]
@@ -32,6 +35,26 @@ class ProcessingStatus(StrEnum):
     FAILED = "failed"
 
 
+class Disposition(StrEnum):
+    """What a browser does with an item that it is given by URL."""
+
+    INLINE = "inline"
+    ATTACHMENT = "attachment"
+
+
+class OnDuplicate(StrEnum):
+    """What `add` does with bytes that the tenant has an item of already.
+
+    `store` stores them again. `return` returns the oldest such item as it is, and makes none. `link` makes an item that
+    shares the stored bytes; they stay until the last of those that share them is deleted. `error` refuses.
+    """
+
+    STORE = "store"
+    RETURN = "return"
+    LINK = "link"
+    ERROR = "error"
+
+
 @attrs.frozen(kw_only=True)
 class _Media:
     """What all kinds have in common.
@@ -46,6 +69,7 @@ class _Media:
         sha256: Hash of the bytes, as 64 hexadecimal digits.
         s3_key: Where the bytes are within the tenant's bucket.
         metadata: The host's own values.
+        description: What a person says about it.
         uploaded_at: When the row was written, in UTC.
         updated_at: When the row was last changed, in UTC.
         expires_at: From when on it is not found any more, or None.
@@ -60,9 +84,38 @@ class _Media:
     sha256: str
     s3_key: str = attrs.field(repr=False)
     metadata: Metadata = attrs.field(factory=dict, hash=False)
+    description: str = ""
     uploaded_at: datetime
     updated_at: datetime = attrs.field(repr=False)
     expires_at: datetime | None = None
+
+
+def _degrees(limit: float) -> Callable[[object, attrs.Attribute[float], float], None]:
+    def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+        if not -limit <= value <= limit:
+            raise InvalidError(f"{attribute.name} must be between {-limit:g} and {limit:g} degrees, not {value!r}")
+
+    return check
+
+
+def _finite(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+    if value is not None and not math.isfinite(value):
+        raise InvalidError(f"{attribute.name} must be a number of metres, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Location:
+    """A place on the earth, in the coordinates of WGS 84.
+
+    Attributes:
+        latitude: In degrees, -90 to 90; north is positive.
+        longitude: In degrees, -180 to 180; east is positive.
+        altitude: In metres above the sea, or None.
+    """
+
+    latitude: float = attrs.field(validator=_degrees(90))
+    longitude: float = attrs.field(validator=_degrees(180))
+    altitude: float | None = attrs.field(default=None, validator=_finite)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,10 +125,16 @@ class Image(_Media):
     Attributes:
         width: In pixels, as displayed.
         height: In pixels, as displayed.
+        taken_at: When the camera took it, or None. Without a time zone it is what the camera's own clock showed.
+        camera: Make and model of the camera, at most 200 characters, or None.
+        location: Where it was taken, or None; kept with `Settings.keep_location` only.
     """
 
     width: int
     height: int
+    taken_at: datetime | None = None
+    camera: str | None = None
+    location: Location | None = None
 
     @property
     def kind(self) -> MediaKind:
@@ -116,12 +175,18 @@ class Audio(_Media):
         bitrate: In bits per second.
         sample_rate: In samples per second.
         channels: 1 is mono, 2 stereo.
+        title: Of its tags, at most 500 characters, or None.
+        artist: Of its tags, at most 500 characters, or None.
+        album: Of its tags, at most 500 characters, or None.
     """
 
     duration: float
     bitrate: int
     sample_rate: int
     channels: int
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
 
     @property
     def kind(self) -> MediaKind:
@@ -135,9 +200,11 @@ class Document(_Media):
 
     Attributes:
         page_count: Number of pages.
+        title: Of its properties, at most 500 characters, or None.
     """
 
     page_count: int
+    title: str | None = None
 
     @property
     def kind(self) -> MediaKind:
@@ -154,6 +221,9 @@ class ImageFacts:
 
     width: int
     height: int
+    taken_at: datetime | None = None
+    camera: str | None = None
+    location: Location | None = None
 
     @property
     def kind(self) -> MediaKind:
@@ -183,6 +253,9 @@ class AudioFacts:
     bitrate: int
     sample_rate: int
     channels: int
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
 
     @property
     def kind(self) -> MediaKind:
@@ -197,10 +270,12 @@ class DocumentFacts:
     Attributes:
         page_count: Number of pages.
         text: Its text, cut at the limit of the settings.
+        title: Of its properties, at most 500 characters, or None.
     """
 
     page_count: int
     text: str = attrs.field(default="", repr=False)
+    title: str | None = None
 
     @property
     def kind(self) -> MediaKind:
@@ -241,17 +316,45 @@ class Staged:
         return self.facts.kind
 
 
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """Bytes that are about to be stored, as the scan hook of the host sees them.
+
+    Attributes:
+        tenant_id: Whose they would be.
+        filename: Cleaned.
+        content_type: MIME type, confirmed by the parser.
+        file_size: In bytes.
+        sha256: Hash of the bytes, as 64 hexadecimal digits.
+        facts: What the parser says.
+    """
+
+    tenant_id: UUID
+    filename: str
+    content_type: str
+    file_size: int
+    sha256: str
+    facts: Facts
+
+    @property
+    def kind(self) -> MediaKind:
+        """Which kind of media it is."""
+        return self.facts.kind
+
+
 @attrs.frozen
 class MediaPage(Sequence[Media]):
-    """One page of a listing, newest first.
+    """One page of a listing.
 
     Attributes:
         items: The media of this page.
         next: Where the next page begins, for `MediaStore.find(after=…)`, or None where this is the last.
+        previous: Where the page before ends, for `MediaStore.find(before=…)`, or None where this is the first.
     """
 
     items: tuple[Media, ...]
     next: str | None = None
+    previous: str | None = None
 
     @overload
     def __getitem__(self, index: int) -> Media: ...

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import threading
-from typing import BinaryIO
+import time
+from typing import Any, BinaryIO
 
+from mindia.config import Settings
 from mindia.domain.media import DocumentFacts
-from mindia.errors import CorruptMediaError, MissingExtraError
+from mindia.errors import CorruptMediaError, MissingExtraError, TooLargeError
+from mindia.media.text import one_line
+
+MAX_TITLE_CHARS = 500
+
+_TEXT_SHARE = 0.2
+"""Of `Settings.parser_timeout`, which taking out the text may last: what was found until then is kept."""
 
 _PDFIUM = threading.Lock()
 """pdfium is not thread-safe, not even with a document a thread."""
 
 
-def probe_pdf(file: BinaryIO, *, filename: str, max_text_chars: int) -> DocumentFacts:
-    """Open a PDF and return its page count and text.
+def probe_pdf(file: BinaryIO, *, filename: str, settings: Settings) -> DocumentFacts:
+    """Open a PDF and return its page count, title and text: of the first pages, where all would take too long.
 
     Raises:
+        TooLargeError: It has more pages than allowed.
         CorruptMediaError: It cannot be opened, is encrypted, or has no page.
         MissingExtraError: pypdfium2 is not installed.
     """
@@ -34,18 +43,35 @@ def probe_pdf(file: BinaryIO, *, filename: str, max_text_chars: int) -> Document
             page_count = len(document)
             if page_count == 0:
                 raise CorruptMediaError(f"{filename!r} has no page")
-            return DocumentFacts(page_count=page_count, text=_text(document, page_count, max_text_chars))
+            if page_count > settings.max_document_pages:
+                raise TooLargeError(
+                    f"{filename!r} has {page_count} pages; the limit is {settings.max_document_pages} "
+                    "(Settings.max_document_pages)"
+                )
+            return DocumentFacts(
+                page_count=page_count,
+                text=_text(document, page_count, settings),
+                title=_title(document),
+            )
         except pdfium.PdfiumError as error:
             raise CorruptMediaError(f"{filename!r} has a page that cannot be read: {error}") from error
         finally:
             document.close()
 
 
-def _text(document: object, page_count: int, max_chars: int) -> str:
+def _title(document: Any) -> str | None:
+    try:
+        return one_line(document.get_metadata_value("Title"), max_chars=MAX_TITLE_CHARS)
+    except UnicodeDecodeError:  # half a surrogate pair
+        return None
+
+
+def _text(document: Any, page_count: int, settings: Settings) -> str:
+    deadline = time.monotonic() + settings.parser_timeout.total_seconds() * _TEXT_SHARE
     parts: list[str] = []
-    left = max_chars
+    left = settings.max_text_chars
     for number in range(page_count):
-        page = document[number]  # type: ignore[index]  # pypdfium2 has no types
+        page = document[number]
         text_page = page.get_textpage()
         part: str = text_page.get_text_bounded()
         text_page.close()
@@ -54,6 +80,6 @@ def _text(document: object, page_count: int, max_chars: int) -> str:
         clean = part.replace("\0", " ").encode("utf-8", "replace").decode()
         parts.append(clean[:left])
         left -= len(clean)
-        if left <= 0:
+        if left <= 0 or time.monotonic() >= deadline:
             break
-    return "\n".join(parts)[:max_chars].strip()
+    return "\n".join(parts)[: settings.max_text_chars].strip()

@@ -17,21 +17,25 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self
 
 import attrs
 
 from mindia import errors
 from mindia.config import Settings
 from mindia.domain.media import AudioFacts, DocumentFacts, Facts, ImageFacts, MediaKind, VideoFacts
-from mindia.media.probe import Probed
+from mindia.media.probe import Probed, check_facts
 
 if TYPE_CHECKING:
     from cattrs import Converter
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(3)); from mindia.media._child import main; main()"
 _MAX_ANSWER = 1 << 26
+_MAX_DECLARED_CHARS = 1000
+"""More than any type has; what is cut off contradicts the bytes all the same."""
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """What a child is told of the environment: no secrets."""
 _FACTS: dict[str, type[Facts]] = {
@@ -40,7 +44,8 @@ _FACTS: dict[str, type[Facts]] = {
     MediaKind.AUDIO: AudioFacts,
     MediaKind.DOCUMENT: DocumentFacts,
 }
-_LIMITS = [field for field in attrs.fields(Settings) if field.name.startswith("max_")]
+_SENT = [name for name in attrs.fields_dict(Settings) if name.startswith("max_") or name == "keep_location"]
+"""The settings that a parser needs, and so the only ones that a child is told."""
 _MEDIA_ERRORS: list[type[errors.MediaError]] = [errors.MediaError, *errors.MediaError.__subclasses__()]
 
 
@@ -48,7 +53,7 @@ class ParserPool:
     """Children that parse, one file at a time each. Thread-safe; a forked process has children of its own.
 
     Args:
-        settings: How many children, their limits, and those of the media.
+        settings: How many children there are, and how much time and memory each may take.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -63,7 +68,7 @@ class ParserPool:
         self._children: set[_Child] = set()
         self._places = threading.BoundedSemaphore(self._settings.parser_processes)
 
-    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None) -> Probed:
+    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
         """Find out type and facts of a file, as `mindia.media.probe.probe` does.
 
         Args:
@@ -71,49 +76,35 @@ class ParserPool:
             size: In bytes.
             filename: For its extension and for messages.
             declared: The type that the client says, or None.
+            settings: Limits of this file, and what is read of it.
 
         Raises:
             MediaError: As `probe`; a parser that crashes or exceeds its limits is an error of the file, too.
             ParserUnavailableError: No child can be started.
+        """
+        with self.begin(file, size=size, filename=filename, declared=declared, settings=settings) as pending:
+            return pending.result()
+
+    def begin(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> _Pending:
+        """Begin with what `probe` does, so that the caller can do something else meanwhile.
+
+        Returns:
+            A context manager, whose `result` waits for the answer. What `probe` raises is raised by both.
         """
         if self._process != os.getpid():
             inherited = self._children
             self._start_afresh()
             for child in inherited:
                 child.leave_to_parent()
-        limits = {field.name: getattr(self._settings, field.name) for field in _LIMITS}
-        request = {"size": size, "filename": filename, "declared": declared, "limits": limits}
-        try:
-            with self._places:
-                try:
-                    answer = self._ask(request, file, size)
-                except ConnectionError:
-                    # It may have been killed while it waited for work: the file is to blame if it happens again.
-                    answer = self._ask(request, file, size)
-        except TimeoutError as error:
-            raise errors.TooLargeError(
-                f"{filename!r} takes longer than {self._settings.parser_timeout} to be read (Settings.parser_timeout)"
-            ) from error
-        except (ConnectionError, ValueError) as error:
-            raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format crash") from error
-        except OSError as error:
-            # Not the file's doing: no descriptor is left, or the application was closed meanwhile.
-            raise errors.ParserUnavailableError(
-                f"{filename!r} cannot be handed to a parser: {error.strerror}"
-            ) from error
-        return _understood(answer, filename)
-
-    def _ask(self, request: dict[str, Any], file: BinaryIO, size: int) -> dict[str, Any]:
-        child = self._take()
-        try:
-            with self._descriptor(file, size) as descriptor:
-                answer = child.ask(request, descriptor, timeout_s=self._settings.parser_timeout.total_seconds())
-        except BaseException:
-            self._discard(child)
-            raise
-        with self._lock:
-            self._free.append(child)
-        return answer
+        sent = {name: getattr(settings, name) for name in _SENT}
+        request = {
+            "size": size,
+            "filename": filename,
+            "declared": declared and declared[:_MAX_DECLARED_CHARS],
+            "settings": sent,
+            "timeout_s": self._settings.parser_timeout.total_seconds(),
+        }
+        return _Pending(self, request, file, in_memory=size <= settings.spool_memory_bytes)
 
     def close(self) -> None:
         """End the children. Calling it again does nothing."""
@@ -126,17 +117,6 @@ class ParserPool:
         for child in children:
             child.end()
 
-    @contextmanager
-    def _descriptor(self, file: BinaryIO, size: int) -> Iterator[int]:
-        if size > self._settings.spool_memory_bytes:
-            yield file.fileno()
-            return
-        file.seek(0)
-        with _memory_file() as copy:
-            copy.write(file.read())
-            copy.flush()
-            yield copy.fileno()
-
     def _take(self) -> _Child:
         """Return a child that nobody uses; one more is kept warm for the time when this one fails."""
         with self._lock:
@@ -148,10 +128,104 @@ class ParserPool:
                 self._free.append(child)
             return self._free.popleft()
 
+    def _give_back(self, child: _Child) -> None:
+        with self._lock:
+            self._free.append(child)
+
     def _discard(self, child: _Child) -> None:
         with self._lock:
             self._children.discard(child)
         child.end()
+
+
+class _Pending:
+    """A file that a child is at work on."""
+
+    def __init__(self, pool: ParserPool, request: dict[str, Any], file: BinaryIO, *, in_memory: bool) -> None:
+        self._pool = pool
+        self._request = request
+        self._file = file
+        self._in_memory = in_memory
+        self._child: _Child | None = None
+        self._deadline = 0.0
+
+    def __enter__(self) -> Self:
+        self._pool._places.acquire()
+        self._deadline = time.monotonic() + self._request["timeout_s"]
+        try:
+            with self._typed():
+                self._ask()
+        except BaseException:
+            self._pool._places.release()
+            raise
+        return self
+
+    def result(self) -> Probed:
+        """Wait for the answer of the parser."""
+        with self._typed():
+            try:
+                answer = self._answer()
+            except ConnectionError:
+                # It may have been killed while it waited for work: the file is to blame if it happens again, for which
+                # there is no more time than for one try.
+                self._ask()
+                answer = self._answer()
+        return _understood(answer, self._request["filename"])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._drop()  # one that has not answered is still at work on what nobody wants to know any more
+        self._pool._places.release()
+
+    def _ask(self) -> None:
+        self._child = self._pool._take()
+        try:
+            with _descriptor(self._file, in_memory=self._in_memory) as descriptor:
+                self._child.ask(self._request, descriptor, deadline=self._deadline)
+        except ConnectionError:
+            self._drop()
+        except BaseException:
+            self._drop()
+            raise
+
+    def _answer(self) -> dict[str, Any]:
+        if self._child is None:
+            raise ConnectionResetError("the parser has ended")
+        try:
+            answer = self._child.answer(deadline=self._deadline)
+        except BaseException:
+            self._drop()
+            raise
+        if answer.pop("worn", False):
+            self._drop()
+        else:
+            self._pool._give_back(self._child)
+            self._child = None
+        return answer
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            self._pool._discard(self._child)
+            self._child = None
+
+    @contextmanager
+    def _typed(self) -> Iterator[None]:
+        filename = self._request["filename"]
+        try:
+            yield
+        except TimeoutError as error:
+            raise errors.TooLargeError(
+                f"{filename!r} takes longer than {self._pool._settings.parser_timeout} to be read "
+                "(Settings.parser_timeout)"
+            ) from error
+        except (ConnectionError, ValueError) as error:
+            raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format crash") from error
+        except OSError as error:
+            # Not the file's doing: no descriptor is left, or the application was closed meanwhile.
+            raise errors.ParserUnavailableError(
+                f"{filename!r} cannot be handed to a parser: {error.strerror}"
+            ) from error
 
 
 class _Child:
@@ -184,17 +258,24 @@ class _Child:
         """The number of the process."""
         return self._process.pid
 
-    def ask(self, request: dict[str, Any], descriptor: int, *, timeout_s: float) -> dict[str, Any]:
-        """Return the answer to a request.
+    def ask(self, request: dict[str, Any], descriptor: int, *, deadline: float) -> None:
+        """Send a request.
+
+        Raises:
+            TimeoutError: It is not taken in time.
+            OSError: The child has ended.
+        """
+        self._channel.settimeout(max(0.001, deadline - time.monotonic()))
+        socket.send_fds(self._channel, [json.dumps(request).encode()], [descriptor])
+
+    def answer(self, *, deadline: float) -> dict[str, Any]:
+        """Return the answer to the request.
 
         Raises:
             TimeoutError: There is none in time.
             OSError: The child has ended.
             ValueError: The answer is none.
         """
-        deadline = time.monotonic() + timeout_s
-        self._channel.settimeout(timeout_s)
-        socket.send_fds(self._channel, [json.dumps(request).encode()], [descriptor])
         size = int.from_bytes(self._receive(8, deadline))
         if size > _MAX_ANSWER:
             raise ValueError(f"an answer of {size} bytes")
@@ -225,6 +306,18 @@ class _Child:
         self._process.wait()
 
 
+@contextmanager
+def _descriptor(file: BinaryIO, *, in_memory: bool) -> Iterator[int]:
+    if not in_memory:
+        yield file.fileno()
+        return
+    file.seek(0)
+    with _memory_file() as copy:
+        copy.write(file.read())
+        copy.flush()
+        yield copy.fileno()
+
+
 def _memory_file() -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("mindia-probe"), "wb")
@@ -239,13 +332,30 @@ def _understood(answer: dict[str, Any], filename: str) -> Probed:
         raise by_code.get(answer["code"], errors.CorruptMediaError)(str(answer["message"]))
     try:
         facts = _converter().structure(answer["facts"], _FACTS[answer["kind"]])
-        return Probed(content_type=str(answer["content_type"]), facts=facts)
-    except (KeyError, TypeError, ValueError) as error:
+        probed = Probed(content_type=str(answer["content_type"]), facts=facts)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
+    check_facts(facts, filename=filename)
+    return probed
 
 
 @cache
 def _converter() -> Converter:
     from cattrs import Converter
 
-    return Converter(detailed_validation=False)
+    converter = Converter(detailed_validation=False)
+    converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
+    converter.register_structure_hook(str, lambda value, _: _storable(value))
+    return converter
+
+
+def _storable(value: object) -> str:
+    """Return a text as it is: the parser sends none that cannot be stored, but it may have been broken into.
+
+    Raises:
+        ValueError: It cannot be stored, or is none.
+    """
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("no text that can be stored")
+    value.encode()
+    return value

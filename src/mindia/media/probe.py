@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, Protocol
 
 import attrs
 
 from mindia.config import Settings
 from mindia.domain.media import Facts, MediaKind
-from mindia.errors import EmptyFileError, TooLargeError
+from mindia.errors import CorruptMediaError, EmptyFileError, TooLargeError
 from mindia.media import sniff
 from mindia.media.documents import probe_pdf
 from mindia.media.images import probe_image
 from mindia.media.video import probe_av
+
+MAX_INTEGER = (1 << 31) - 1
+"""What an integer of PostgreSQL holds."""
+_COUNTS = {"width": 1, "height": 1, "sample_rate": 1, "channels": 1, "page_count": 1, "bitrate": 0}
+"""Facts that are whole numbers, and the least that each may be."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,10 +36,24 @@ class Probed:
     facts: Facts
 
 
+class Pending(Protocol):
+    """A file that a parser may be at work on already."""
+
+    def result(self) -> Probed:
+        """Wait for the parser, and return or raise what `Prober.probe` does."""
+        ...
+
+
 class Prober(Protocol):
     """Finds out type and facts of files. Thread-safe."""
 
-    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None) -> Probed:
+    def begin(
+        self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings
+    ) -> AbstractContextManager[Pending]:
+        """Begin with what `probe` does: the bytes can be stored meanwhile."""
+        ...
+
+    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
         """Find out type and facts of a file: see the function `probe`."""
         ...
 
@@ -43,15 +65,27 @@ class Prober(Protocol):
 class InProcessProber:
     """Parses in the process itself: for input that is trusted."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    @contextmanager
+    def begin(
+        self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings
+    ) -> Iterator[Pending]:
+        """Put off what `probe` does until its result is asked for."""
+        yield _PutOff(lambda: self.probe(file, size=size, filename=filename, declared=declared, settings=settings))
 
-    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None) -> Probed:
+    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
         """Find out type and facts of a file: see the function `probe`."""
-        return probe(file, size=size, filename=filename, declared=declared, settings=self._settings)
+        try:
+            return probe(file, size=size, filename=filename, declared=declared, settings=settings)
+        except MemoryError as error:
+            raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""
+
+
+@attrs.frozen
+class _PutOff:
+    result: Callable[[], Probed]
 
 
 def max_bytes(kind: MediaKind, settings: Settings) -> int:
@@ -72,7 +106,7 @@ def probe(file: BinaryIO, *, size: int, filename: str, declared: str | None, set
         size: Its size in bytes.
         filename: For its extension and for messages.
         declared: The type that the client says, or None.
-        settings: Limits.
+        settings: Limits, and what is read.
 
     Raises:
         EmptyFileError: There are no bytes.
@@ -84,22 +118,40 @@ def probe(file: BinaryIO, *, size: int, filename: str, declared: str | None, set
     if size == 0:
         raise EmptyFileError(f"{filename!r} is empty")
     file.seek(0)
-    kind = sniff.require(file.read(sniff.HEAD_BYTES), filename=filename)
+    head = file.read(sniff.HEAD_BYTES)
+    kind = sniff.require(head, filename=filename)
     check_size(size, kind.kind, filename=filename, settings=settings)
+    sniff.check_other_opinion(head, kind, filename=filename)
     file.seek(0)
     facts: Facts
     match kind.kind:
         case MediaKind.IMAGE:
-            facts = probe_image(file, kind, filename=filename, max_pixels=settings.max_image_pixels)
+            facts = probe_image(file, kind, filename=filename, settings=settings)
         case MediaKind.VIDEO | MediaKind.AUDIO:
-            facts = probe_av(file, kind, filename=filename)
+            facts = probe_av(file, kind, filename=filename, settings=settings)
         case MediaKind.DOCUMENT:
-            facts = probe_pdf(file, filename=filename, max_text_chars=settings.max_text_chars)
+            facts = probe_pdf(file, filename=filename, settings=settings)
     if facts.kind is not kind.kind:
         kind = sniff.SOUND_ONLY[kind]
         check_size(size, kind.kind, filename=filename, settings=settings)
+    check_facts(facts, filename=filename)
     sniff.check_name(kind, filename=filename, declared=declared)
     return Probed(content_type=kind.content_type, facts=facts)
+
+
+def check_facts(facts: Facts, *, filename: str) -> None:
+    """Refuse what no file can have, or no column hold, whatever a parser says.
+
+    Raises:
+        CorruptMediaError: There is such a fact.
+    """
+    for name, least in _COUNTS.items():
+        value = getattr(facts, name, least)
+        if not least <= value <= MAX_INTEGER:
+            raise CorruptMediaError(f"{filename!r} says that its {name} is {value}")
+    duration = getattr(facts, "duration", 0.0)
+    if not (math.isfinite(duration) and duration >= 0):
+        raise CorruptMediaError(f"{filename!r} says that it plays for {duration} seconds")
 
 
 def check_size(size: int, kind: MediaKind, *, filename: str, settings: Settings) -> None:

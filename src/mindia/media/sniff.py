@@ -59,6 +59,10 @@ WEBM = MediaType(content_type="video/webm", kind=_VIDEO, extensions=("webm",), p
 MKV = MediaType(
     content_type="video/x-matroska", kind=_VIDEO, extensions=("mkv",), parser="matroska", aliases=("video/matroska",)
 )
+TS = MediaType(
+    content_type="video/mp2t", kind=_VIDEO, extensions=("ts", "m2ts", "mts"), parser="mpegts",
+    aliases=("video/m2ts", "video/vnd.dlna.mpeg-tts"),
+)  # fmt: skip
 MP3 = MediaType(
     content_type="audio/mpeg", kind=_AUDIO, extensions=("mp3",), parser="mp3", aliases=("audio/mp3", "audio/x-mpeg")
 )
@@ -80,17 +84,35 @@ MKA = MediaType(
 )
 PDF = MediaType(content_type="application/pdf", kind=_DOCUMENT, extensions=("pdf",), parser="pdf")
 
-ALLOWED = (JPEG, PNG, GIF, WEBP, AVIF, MP4, MOV, AVI, WEBM, MKV, MP3, M4A, WAV, FLAC, OGG, WEBM_AUDIO, MKA, PDF)
+ALLOWED = (JPEG, PNG, GIF, WEBP, AVIF, MP4, MOV, AVI, WEBM, MKV, TS, MP3, M4A, WAV, FLAC, OGG, WEBM_AUDIO, MKA, PDF)
 
 SOUND_ONLY = {MP4: M4A, MOV: M4A, WEBM: WEBM_AUDIO, MKV: MKA}
 """What a container of video is where the parser finds nothing but sound in it; the first bytes do not tell."""
 
-_AVIF_BRANDS = {b"avif", b"avis"}
-_M4A_BRANDS = {b"M4A ", b"M4B "}
-_MP4_BRANDS = {
+_MP4_BRANDS = (
     b"isom", b"iso2", b"iso3", b"iso4", b"iso5", b"iso6", b"iso7", b"iso8", b"iso9", b"mp41", b"mp42", b"mp71", b"avc1",
     b"M4V ", b"M4VH", b"M4VP", b"dash", b"msnv", b"MSNV", b"f4v ", b"XAVC", b"3gp4", b"3gp5", b"3gp6",
+)  # fmt: skip
+_BRANDS = {
+    b"avif": AVIF, b"avis": AVIF, b"M4A ": M4A, b"M4B ": M4A, b"qt  ": MOV, **dict.fromkeys(_MP4_BRANDS, MP4)
 }  # fmt: skip
+_HEIF_BRANDS = {b"mif1", b"msf1"}
+"""Of pictures that may be coded in any way (ISO/IEC 23008-12, 10)."""
+_OTHER_BRANDS = {
+    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"jp2 ", b"jpx ", b"jpm ", b"mjp2", b"crx ",
+    b"aax ", b"aaxc", b"odcf",
+}  # fmt: skip
+"""Of files that name allowed brands beside: HEIF coded as HEVC, JPEG 2000, raw images of Canon, sound with a lock."""
+
+_EBML, _DOC_TYPE = b"\x1a\x45\xdf\xa3", b"\x42\x82"
+"""Element ids of the header and of the type in it (RFC 8794, 11.2)."""
+
+_TS_PACKETS = ((188, 0), (192, 4))
+"""Sizes of packets, and where the first one begins: of ISO/IEC 13818-1, 2.4.3.2, and of Blu-ray, with a time before."""
+_MIN_TS_PACKETS = 3
+
+_COUSINS = {("audio/mp4", "video/mp4"), ("image/avif", "video/mp4")}
+"""What is found and what `filetype` says of the same bytes where it looks at other brands of them than the first."""
 
 _UNDECLARED = ("", "application/octet-stream", "binary/octet-stream")
 
@@ -113,15 +135,17 @@ def sniff(head: bytes) -> MediaType | None:
         return FLAC
     if head.startswith(b"OggS"):
         return OGG
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return _matroska(head)
-    if head.startswith((b"RIFF", b"RF64")):
+    if head.startswith(_EBML):
+        return {b"webm": WEBM, b"matroska": MKV}.get(_doc_type(head))
+    if head.startswith(b"RIFF"):
         return {b"WEBP": WEBP, b"AVI ": AVI, b"WAVE": WAV}.get(head[8:12])
+    if head.startswith(b"RF64"):
+        return WAV if head[8:12] == b"WAVE" else None  # EBU Tech 3306
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return _iso_media(head)
-    if head.startswith(b"ID3") or _is_mpeg_audio(head):
-        return MP3
-    return None
+    if _ts_start(head) is not None:
+        return TS
+    return MP3 if head.startswith(b"ID3") or _is_mpeg_audio(head) else None
 
 
 def check_name(found: MediaType, *, filename: str, declared: str | None) -> None:
@@ -139,7 +163,12 @@ def check_name(found: MediaType, *, filename: str, declared: str | None) -> None
         return
     named = next((kind for kind in ALLOWED if plain == kind.content_type or plain in kind.aliases), None)
     if named is None or not _may_be_called(found, named):
-        raise TypeMismatchError(f"{filename!r} was declared as {plain!r}; its bytes are {found.content_type}")
+        raise TypeMismatchError(f"{filename!r} was declared as {plain[:100]!r}; its bytes are {found.content_type}")
+
+
+def of_content_type(content_type: str) -> MediaType:
+    """Return the allowed type of that name, as items have it."""
+    return next(kind for kind in ALLOWED if kind.content_type == content_type)
 
 
 def require(head: bytes, *, filename: str) -> MediaType:
@@ -157,6 +186,23 @@ def require(head: bytes, *, filename: str) -> MediaType:
     return found
 
 
+def check_other_opinion(head: bytes, found: MediaType, *, filename: str) -> None:
+    """Refuse bytes which the package `filetype` takes for something of another kind.
+
+    Raises:
+        TypeMismatchError: It does.
+    """
+    import filetype  # takes longer than the rest of this module
+
+    # What precedes the packets of Blu-ray is a time, and may be any bytes.
+    start = _ts_start(head) or 0 if found is TS else 0
+    other = filetype.guess_mime(head[start:])
+    if other is None or other.partition("/")[0] == found.content_type.partition("/")[0]:
+        return
+    if (found.content_type, other) not in _COUSINS:
+        raise TypeMismatchError(f"{filename!r} begins as {found.content_type}, but looks like {other}")
+
+
 def _may_be_called(found: MediaType, other: MediaType) -> bool:
     """Tell whether writers of a type commonly use the name of the other: of the same container, but sound is no video.
 
@@ -168,22 +214,45 @@ def _may_be_called(found: MediaType, other: MediaType) -> bool:
 def _iso_media(head: bytes) -> MediaType | None:
     if head[4:8] != b"ftyp":
         return MOV  # QuickTime before there were brands
-    size = int.from_bytes(head[:4])
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
-    if brands & _AVIF_BRANDS:
-        return AVIF
-    if head[8:12] in _M4A_BRANDS:
-        return M4A
-    if head[8:12] == b"qt  ":
-        return MOV
-    return MP4 if brands & _MP4_BRANDS else None
+    # The major brand decides; one that is not known leaves it to those that it goes with.
+    major = head[8:12]
+    if major in _BRANDS:
+        return _BRANDS[major]
+    others = [head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4]), len(head)), 4)]
+    if any(brand in _OTHER_BRANDS for brand in (major, *others)):
+        return None
+    if major in _HEIF_BRANDS:
+        return AVIF if AVIF in map(_BRANDS.get, others) else None
+    return next((_BRANDS[brand] for brand in others if brand in _BRANDS), None)
 
 
-def _matroska(head: bytes) -> MediaType | None:
-    # The DocType element, EBML id 0x4282, stands in the header with a one-byte length.
-    at = head.find(b"\x42\x82", 0, 128)
-    length = head[at + 2] & 0x7F if 0 <= at < len(head) - 2 else 0
-    return {b"webm": WEBM, b"matroska": MKV}.get(head[at + 3 : at + 3 + length].rstrip(b"\0"))
+def _doc_type(head: bytes) -> bytes:
+    """Return the type that the header of an EBML file names, or nothing."""
+    size, at = _ebml_size(head, len(_EBML))
+    end = min(at + size, len(head))
+    while at < end:
+        width = 9 - head[at].bit_length()  # of the id: leading zeros and the bit that ends them
+        element, (size, start) = head[at : at + width], _ebml_size(head, at + width)
+        if element == _DOC_TYPE:
+            return head[start : start + size].rstrip(b"\0")
+        at = start + size
+    return b""
+
+
+def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
+    """Return the size that is written at a place, and where it ends (RFC 8794, 4): as wide as the first bit tells."""
+    first = head[at] if at < len(head) else 0
+    width = 9 - first.bit_length()
+    return int.from_bytes(head[at : at + width]) & ~(1 << 7 * width), at + width
+
+
+def _ts_start(head: bytes) -> int | None:
+    """Return where the first packet of an MPEG transport stream begins, or None where the bytes are none."""
+    for size, start in _TS_PACKETS:
+        syncs = head[start::size]
+        if len(syncs) >= _MIN_TS_PACKETS and not syncs.strip(b"\x47"):
+            return start
+    return None
 
 
 def _is_mpeg_audio(head: bytes) -> bool:

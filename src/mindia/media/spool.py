@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
@@ -48,28 +49,47 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
     digest = hashlib.sha256()
     size = 0
     kind = None
+    head = bytearray()
+    read: Callable[[int], object] = source.read
     folder = None if settings.spool_folder is None else str(settings.spool_folder)
-    spooled = tempfile.SpooledTemporaryFile(settings.spool_memory_bytes, dir=folder)  # noqa: SIM115 - see the end
+    file: BinaryIO = io.BytesIO()
     try:
-        while chunk := source.read(_CHUNK):
+        while (chunk := read(_CHUNK)) or chunk is None:
             if not isinstance(chunk, bytes | bytearray | memoryview):
+                # None is what a source gives that does not wait for its bytes: it has not come to its end.
                 raise InvalidError(f"{filename!r} must be open for reading bytes, not {type(chunk).__name__}")
-            with _typed(folder):
-                spooled.write(chunk)
-            digest.update(chunk)
+            if isinstance(chunk, memoryview):
+                chunk = chunk.tobytes()  # its items may be larger than a byte
             size += len(chunk)
-            if kind is None and size >= sniff.HEAD_BYTES:
-                spooled.seek(0)
-                kind = sniff.require(spooled.read(sniff.HEAD_BYTES), filename=filename).kind
-                spooled.seek(0, 2)
+            if isinstance(file, io.BytesIO) and size > settings.spool_memory_bytes:
+                with _typed(folder):
+                    file = _moved_to_disk(file, folder)
+            with _typed(folder):
+                file.write(chunk)
+            digest.update(chunk)
+            if kind is None:
+                head += chunk[: sniff.HEAD_BYTES - len(head)]
+                if len(head) == sniff.HEAD_BYTES:
+                    kind = sniff.require(bytes(head), filename=filename).kind
             if kind is not None:
                 check_size(size, kind, filename=filename, settings=settings)
         with _typed(folder):
-            spooled.flush()
-        yield Spooled(file=cast("BinaryIO", spooled), size=size, sha256=digest.hexdigest())
+            file.flush()
+        yield Spooled(file=file, size=size, sha256=digest.hexdigest())
     finally:
         with suppress(OSError):  # what could not be written before cannot be written now
-            spooled.close()
+            file.close()
+
+
+def _moved_to_disk(file: io.BytesIO, folder: str | None) -> BinaryIO:
+    moved = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - the caller closes it
+    try:
+        moved.write(file.getbuffer())
+    except BaseException:
+        with suppress(OSError):
+            moved.close()
+        raise
+    return moved
 
 
 @contextmanager

@@ -29,8 +29,14 @@ returning s.tenant_id, s.id, s.s3_bucket
 """
 
 _TAKE_ONE_STAGED = """
-delete from mindia.staged_objects where tenant_id = %s and id = %s returning tenant_id, id, s3_bucket
+delete from mindia.staged_objects where tenant_id = %(tenant_id)s and id in (
+    select id from mindia.staged_objects where tenant_id = %(tenant_id)s and id = %(id)s for update skip locked
+) returning tenant_id, id, s3_bucket
 """
+
+_IS_STAGED = "select true from mindia.staged_objects where tenant_id = %s and id = %s"
+
+_IS_SHARED = "select true from mindia.shared_objects where tenant_id = %s and s3_key = %s"
 
 _DUE = """
 select tenant_id, id, s3_bucket, s3_keys, s3_prefixes from mindia.deleted_objects
@@ -90,8 +96,18 @@ def take_staged(session: Session, *, older_than: timedelta, limit: int) -> list[
 
 
 def take_one_staged(session: Session, tenant_id: UUID, staged_id: UUID) -> StagedObject | None:
-    """Take one staged object off the record."""
-    return session.one(_TAKE_ONE_STAGED, (tenant_id, staged_id), row=StagedObject)
+    """Take one staged object off the record, unless an open transaction has taken it."""
+    return session.one(_TAKE_ONE_STAGED, {"tenant_id": tenant_id, "id": staged_id}, row=StagedObject)
+
+
+def is_staged(session: Session, tenant_id: UUID, staged_id: UUID) -> bool:
+    """Tell whether a staged object is on record."""
+    return session.one(_IS_STAGED, (tenant_id, staged_id), row=bool) is not None
+
+
+def is_shared(session: Session, tenant_id: UUID, s3_key: str) -> bool:
+    """Tell whether items share an object, or have shared it while one of them is left."""
+    return session.one(_IS_SHARED, (tenant_id, s3_key), row=bool) is not None
 
 
 def put_off_staged(session: Session, staged: StagedObject, *, s3_key: str, error: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from mindia.domain.search import SearchResult
 from mindia.repositories.media import COLUMNS, media_of
 
 _TEXTS = """
-select description, body from mindia.search_documents where tenant_id = %s and entity_id = %s
+select body, updated_at from mindia.search_documents where tenant_id = %s and entity_id = %s
 """
 
 _MAKE_SPACE = """
@@ -25,9 +27,13 @@ on conflict do nothing
 
 _SPACE = "select id from mindia.embedding_spaces where tenant_id = %s and model_name = %s"
 
+# The lock keeps the texts as they are until the vector is committed.
 _PUT = """
 insert into mindia.embeddings (tenant_id, entity_id, entity_type, space_id, description, embedding, model_name)
-values (%s, %s, %s::mindia.entity_type, %s, %s, %s::{vector}.vector, %s)
+select d.tenant_id, d.entity_id, d.entity_type, %(space)s, %(description)s, %(vector)s::{vector}.vector, %(model_name)s
+from mindia.search_documents d
+where d.tenant_id = %(tenant_id)s and d.entity_id = %(entity_id)s and d.updated_at = %(version)s
+for share
 on conflict on constraint embeddings_passage_key
 do update set description = excluded.description, embedding = excluded.embedding, created_at = now()
 """
@@ -90,15 +96,18 @@ class Question:
 
 @attrs.frozen
 class Texts:
-    """What was said about an item, and its own text."""
+    """The text of an item's own, and when what is said about the item was changed."""
 
-    description: str
     body: str
+    updated_at: datetime
 
 
 def search(session: Session, tenant_id: UUID, question: Question) -> list[SearchResult]:
     """Find items by word and by vector, fused by reciprocal rank."""
-    return session.all(_SEARCH, attrs.asdict(question) | {"tenant_id": tenant_id}, row=_result)
+    make = media_of(tenant_id)
+    return session.all(
+        _SEARCH, attrs.asdict(question) | {"tenant_id": tenant_id}, row=lambda *columns: _result(make, *columns)
+    )
 
 
 def texts(session: Session, tenant_id: UUID, entity_id: UUID) -> Texts | None:
@@ -117,12 +126,24 @@ def space_id(session: Session, tenant_id: UUID, *, model_name: str, native_dimen
         session.execute(_MAKE_SPACE, parameters)
 
 
-def put_vector(session: Session, media: Media, *, space: int, description: str, vector: str, model_name: str) -> None:
-    """Write the vector of an item, in place of an earlier one."""
-    session.execute(_PUT, (media.tenant_id, media.id, media.kind, space, description, vector, model_name))
+def put_vector(
+    session: Session, media: Media, *, space: int, description: str, vector: str, model_name: str, version: datetime
+) -> bool:
+    """Write the vector of an item in place of an earlier one; False where its texts are of another version by now."""
+    parameters = {
+        "tenant_id": media.tenant_id,
+        "entity_id": media.id,
+        "space": space,
+        "description": description,
+        "vector": vector,
+        "model_name": model_name,
+        "version": version,
+    }
+    return session.execute(_PUT, parameters) > 0
 
 
 def _result(
+    make: Callable[..., Media],
     score: float,
     text_rank: int | None,
     text_score: float | None,
@@ -131,7 +152,7 @@ def _result(
     *media: object,
 ) -> SearchResult:
     return SearchResult(
-        media=media_of(*media),  # type: ignore[arg-type]  # the columns of COLUMNS
+        media=make(*media),  # the columns of COLUMNS
         score=score,
         text_rank=text_rank,
         text_score=text_score,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID
 
-from mindia.db.session import Session
-from mindia.domain.tenants import Tenant, TenantStatus
+import attrs
+from psycopg.types.json import Jsonb
 
-_COLUMNS: LiteralString = "id, name, s3_bucket, s3_region, status::text, created_at, updated_at"
+from mindia.db.session import Session
+from mindia.domain.tenants import MediaLimits, Tenant, TenantStatus
+
+_COLUMNS: LiteralString = "id, name, s3_bucket, s3_region, status::text, limits, created_at, updated_at"
 
 _CREATE = f"""
 insert into mindia.tenants (id, name, s3_bucket, s3_region) values (%s, %s, %s, %s)
@@ -25,6 +28,11 @@ order by id limit %(limit)s
 """
 
 _RENAME = f"update mindia.tenants set name = %s, updated_at = now() where id = %s returning {_COLUMNS}"
+
+_SET_LIMITS = f"""
+update mindia.tenants set limits = %s::jsonb, updated_at = now()
+where id = %s and status <> 'deleted' returning {_COLUMNS}
+"""
 
 _SET_STATUS = f"""
 update mindia.tenants set status = %s::mindia.tenant_status, updated_at = now()
@@ -54,6 +62,12 @@ def rename(session: Session, tenant_id: UUID, name: str) -> Tenant | None:
     return session.one(_RENAME, (name, tenant_id), row=_tenant)
 
 
+def set_limits(session: Session, tenant_id: UUID, limits: MediaLimits) -> Tenant | None:
+    """Change the limits of a tenant that is not deleted."""
+    given = {name: value for name, value in attrs.asdict(limits).items() if value is not None}
+    return session.one(_SET_LIMITS, (Jsonb(given), tenant_id), row=_tenant)
+
+
 def set_status(session: Session, tenant_id: UUID, status: TenantStatus) -> Tenant | None:
     """Change the status of a tenant that is not deleted."""
     return session.one(_SET_STATUS, (status, tenant_id), row=_tenant)
@@ -65,6 +79,7 @@ def _tenant(
     s3_bucket: str,
     s3_region: str,
     status: str,
+    limits: dict[str, Any],
     created_at: datetime,
     updated_at: datetime,
 ) -> Tenant:
@@ -74,6 +89,7 @@ def _tenant(
         s3_bucket=s3_bucket,
         s3_region=s3_region,
         status=TenantStatus(status),
+        limits=MediaLimits(**limits),
         created_at=created_at,
         updated_at=updated_at,
     )

@@ -29,25 +29,53 @@ def checked_metadata(metadata: Metadata | None) -> Metadata:
         return {}
     if not isinstance(metadata, Mapping):
         raise InvalidError(f"metadata must be a mapping, not {type(metadata).__name__}")
-    if len(metadata) > MAX_KEYS:
-        raise InvalidError(f"metadata has {len(metadata)} keys; the limit is {MAX_KEYS}")
+    check_key_count(metadata)
     copy: dict[str, JsonValue] = {}
     for key, value in metadata.items():
-        if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARS:
-            raise InvalidError(f"a metadata key has 1 to {MAX_KEY_CHARS} characters: {str(key)[:80]!r}")
-        if storable(key) != key:
-            raise InvalidError(f"the metadata key {key!r} has a NUL character or half a character")
-        try:
-            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-            # Through JSON and back: what is returned now equals what is read later.
-            copy[key] = json.loads(text, parse_float=_as_read)
-            size = len(json.dumps(copy[key], ensure_ascii=False).encode())
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidError(f"the metadata value of {key!r} is not JSON: {error}") from error
-        if size > MAX_VALUE_BYTES:
-            raise InvalidError(f"the metadata value of {key!r} has {size} bytes; the limit is {MAX_VALUE_BYTES}")
-        if _NUL.search(text):
-            raise InvalidError(f"the metadata value of {key!r} has a NUL character, which cannot be stored")
+        checked_key(key)
+        copy[key] = checked_value(key, value)
+    return copy
+
+
+def check_key_count(metadata: Metadata) -> None:
+    """Refuse too many keys.
+
+    Raises:
+        InvalidError: There are more than allowed.
+    """
+    if len(metadata) > MAX_KEYS:
+        raise InvalidError(f"metadata has {len(metadata)} keys; the limit is {MAX_KEYS}")
+
+
+def checked_key(key: object) -> None:
+    """Refuse what is no key.
+
+    Raises:
+        InvalidError: It is no text, too long, or cannot be stored.
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARS:
+        raise InvalidError(f"a metadata key has 1 to {MAX_KEY_CHARS} characters: {str(key)[:80]!r}")
+    if storable(key) != key:
+        raise InvalidError(f"the metadata key {key!r} has a NUL character or half a character")
+
+
+def checked_value(key: str, value: object) -> JsonValue:
+    """Return a value as it is stored.
+
+    Raises:
+        InvalidError: It is not JSON within the limit.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        # Through JSON and back: what is returned now equals what is read later.
+        copy: JsonValue = json.loads(text, parse_float=_as_read)
+        size = len(json.dumps(copy, ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidError(f"the metadata value of {key!r} is not JSON: {error}") from error
+    if size > MAX_VALUE_BYTES:
+        raise InvalidError(f"the metadata value of {key!r} has {size} bytes; the limit is {MAX_VALUE_BYTES}")
+    if _NUL.search(text):
+        raise InvalidError(f"the metadata value of {key!r} has a NUL character, which cannot be stored")
     return copy
 
 

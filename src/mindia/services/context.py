@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
 import attrs
@@ -11,10 +11,16 @@ import attrs
 from mindia.config import Settings
 from mindia.db.session import Unit
 from mindia.describing.base import Describer
+from mindia.domain.media import Candidate
 from mindia.embedding.base import Embedder
+from mindia.services.background import Background
+from mindia.services.known_tenants import KnownTenant
 from mindia.services.leases import StagingLeases
 from mindia.storage.base import Storage
 from mindia.worker.registry import TaskRegistry
+
+Scan = Callable[[BinaryIO, Candidate], object]
+"""Is called with the bytes and what is known of them; raises `RejectedError` to refuse them."""
 
 if TYPE_CHECKING:
     from mindia.media.probe import Prober
@@ -26,24 +32,30 @@ class TenantContext:
 
     Attributes:
         tenant_id: The tenant.
+        tenant: Returns what is known of it; refuses one that is suspended or deleted.
         bucket: Returns the tenant's bucket.
         unit: Where statements run: each in a transaction of its own, or all in one that is open.
+        background: Threads for what a call does beside something else.
         leases: Keys for bytes that are about to be stored.
         prober: Finds out type and facts of files.
         storage: Where the bytes are.
         embedder: Makes vectors.
         describer: Makes the words that are embedded.
         registry: The types of tasks.
+        scan: Looks at bytes before they are stored, or None.
         settings: Limits and times.
     """
 
     tenant_id: UUID
+    tenant: Callable[[], KnownTenant]
     bucket: Callable[[], str]
     unit: Unit
+    background: Background
     leases: StagingLeases
     prober: Prober
     storage: Storage
     embedder: Embedder
     describer: Describer
     registry: TaskRegistry
+    scan: Scan | None
     settings: Settings

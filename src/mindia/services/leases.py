@@ -16,7 +16,7 @@ from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import OwnTransaction, Session
-from mindia.domain.media import Staged
+from mindia.domain.media import MediaKind
 from mindia.errors import StagedObjectExpiredError
 from mindia.repositories import media, objects
 from mindia.services._keys import original_key
@@ -24,6 +24,21 @@ from mindia.storage.base import Storage
 
 _MAX_BLOCK = 64
 _MAX_TENANTS = 1024
+
+
+@attrs.frozen(kw_only=True)
+class Slot:
+    """A place for bytes.
+
+    Attributes:
+        tenant_id: Whose they will be.
+        key: Names the object, and the item that is made of it.
+        s3_bucket: The tenant's bucket.
+    """
+
+    tenant_id: UUID
+    key: UUID
+    s3_bucket: str
 
 
 class StagingLeases:
@@ -44,8 +59,8 @@ class StagingLeases:
         self._lock = threading.Lock()
         self._blocks: OrderedDict[UUID, _Block] = OrderedDict()
 
-    def take(self, tenant_id: UUID, *, s3_bucket: str) -> UUID:
-        """Return a key that is on record and belongs to the caller alone."""
+    def take(self, tenant_id: UUID, *, s3_bucket: str) -> Slot:
+        """Return a place whose key is on record and belongs to the caller alone."""
         if self._process != os.getpid():
             self._start_afresh()
         with self._lock:
@@ -59,24 +74,26 @@ class StagingLeases:
                 # From before the commit on, so that our clock never runs behind the lease.
                 deadline = _Deadline.after(self._grace_s / 3)
                 keys = [uuid7() for _ in range(block.size)][::-1]  # taken from the end: the oldest first
-                self._unit.run(lambda session: objects.lease(session, tenant_id, keys, s3_bucket=s3_bucket))
+                self._unit.run(
+                    lambda session: objects.lease(session, tenant_id, keys, s3_bucket=s3_bucket), single=True
+                )
                 block.keys, block.deadline = keys, deadline
-            return block.keys.pop()
+            return Slot(tenant_id=tenant_id, key=block.keys.pop(), s3_bucket=s3_bucket)
 
-    def put(self, storage: Storage, staged: Staged, source: BinaryIO, *, s3_bucket: str) -> None:
+    def put(self, storage: Storage, slot: Slot, source: BinaryIO, *, content_type: str) -> None:
         """Store staged bytes, renewing the lease of their key while a long upload goes on.
 
         Raises:
             StagedObjectExpiredError: It was swept all the same; nothing stays in the store.
             StorageError: The object store failed.
         """
-        key = original_key(staged.id)
-        reader = _RenewingReader(source, self, staged)
+        key = original_key(slot.key)
+        reader = _RenewingReader(source, self, slot)
         try:
-            storage.put(s3_bucket, key, reader, content_type=staged.content_type)  # type: ignore[arg-type]  # it reads
+            storage.put(slot.s3_bucket, key, reader, content_type=content_type)  # type: ignore[arg-type]  # it reads
             reader.renew_if_due()
         except StagedObjectExpiredError:
-            storage.delete(s3_bucket, [key])
+            storage.delete(slot.s3_bucket, [key])
             raise
 
     def renew(self, tenant_id: UUID, key: UUID) -> None:
@@ -85,22 +102,27 @@ class StagingLeases:
         Raises:
             StagedObjectExpiredError: It was swept.
         """
-        if not self._unit.run(lambda session: objects.renew(session, tenant_id, key)):
+        if not self._unit.run(lambda session: objects.renew(session, tenant_id, key), single=True):
             raise StagedObjectExpiredError(
                 f"the staged object {key} was swept while its bytes were being stored: the upload stood still for "
                 "longer than Settings.staging_grace"
             )
 
-    def discard(self, storage: Storage, staged: Staged, *, s3_bucket: str) -> None:
-        """Remove staged bytes, unless an item has been made of them."""
+    def discard(self, storage: Storage, slot: Slot, *, kind: MediaKind) -> None:
+        """Remove staged bytes, unless an item has been made of them, or is being made at the moment."""
+        s3_key = original_key(slot.key)
 
         def work(session: Session) -> None:
-            taken = objects.take_one_staged(session, staged.tenant_id, staged.id)
-            # What was swept before it was stored is on no record, and no item points at it.
-            if taken is not None or not media.is_stored(session, staged):
-                storage.delete(s3_bucket, [original_key(staged.id)])
+            if objects.take_one_staged(session, slot.tenant_id, slot.key) is None and (
+                objects.is_staged(session, slot.tenant_id, slot.key)
+                or media.is_stored(session, slot.tenant_id, kind, slot.key)
+                or objects.is_shared(session, slot.tenant_id, s3_key)
+            ):
+                return
+            # Also what was swept before it was stored: it is on no record, and no item points at it.
+            storage.delete(slot.s3_bucket, [s3_key])
 
-        OwnTransaction(self._database, staged.tenant_id, beside=True).run(work)
+        self._unit.run(work)  # for whatever tenant: one that has been suspended meanwhile must not keep them
 
     @property
     def renew_after_s(self) -> float:
@@ -133,10 +155,10 @@ class _Deadline:
 
 
 class _RenewingReader(RawIOBase):
-    def __init__(self, source: BinaryIO, leases: StagingLeases, staged: Staged) -> None:
+    def __init__(self, source: BinaryIO, leases: StagingLeases, slot: Slot) -> None:
         self._source = source
         self._leases = leases
-        self._staged = staged
+        self._slot = slot
         self._deadline = _Deadline.after(leases.renew_after_s)
 
     def readable(self) -> bool:
@@ -148,5 +170,5 @@ class _RenewingReader(RawIOBase):
 
     def renew_if_due(self) -> None:
         if self._deadline.passed:
-            self._leases.renew(self._staged.tenant_id, self._staged.id)
+            self._leases.renew(self._slot.tenant_id, self._slot.key)
             self._deadline = _Deadline.after(self._leases.renew_after_s)

@@ -6,16 +6,22 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from mindia._handles import Handle
+from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.errors import InvalidError, StorageError
-from mindia.repositories import objects
+from mindia.db.session import OwnTransaction, Session
+from mindia.errors import InvalidError, StorageError, TenantInactiveError
+from mindia.repositories import media, media_change, objects
 from mindia.services._keys import original_key
+from mindia.services.deleting import delete_items
 from mindia.storage.base import Storage
 
 _BATCH = 100
+_MAX_EXPIRED = 10_000
+"""At one go; the next one takes the rest."""
 
 _log = logging.getLogger("mindia.maintenance")
 
@@ -58,6 +64,31 @@ class Maintenance(Handle):
                     swept += 0 if error is not None else len(stale)
             if len(staged) < _BATCH:
                 return swept
+
+    def remove_expired(self) -> int:
+        """Delete the items that have expired, and return how many that were. They were not found before either.
+
+        Those of a tenant that is suspended stay until it is reactivated.
+        """
+        removed = 0
+        with self._database.transaction() as session:
+            tenants = media_change.expired(session, limit=_MAX_EXPIRED)
+        for tenant in tenants:
+            for start in range(0, len(tenant.media_ids), _BATCH):
+                removed += self._remove_expired(tenant.tenant_id, tenant.media_ids[start : start + _BATCH])
+        return removed
+
+    def _remove_expired(self, tenant_id: UUID, media_ids: Sequence[UUID]) -> int:
+        event_ids = {media_id: uuid7() for media_id in media_ids}
+
+        def work(session: Session) -> int:
+            items = media.get_expired(session, tenant_id, media_ids)
+            return len(delete_items(session, tenant_id, items, event_ids=event_ids, only_expired=True))
+
+        try:
+            return OwnTransaction(self._database, tenant_id).run(work)
+        except TenantInactiveError:
+            return 0
 
     def remove_deleted(self) -> int:
         """Remove the bytes of deleted items, and return how many items that were.

@@ -2,64 +2,64 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import BinaryIO, TypeVar, cast, overload
+from threading import Event
 from uuid import UUID
 
-from mindia._handles import Handle
+import attrs
+
 from mindia._ids import uuid7
 from mindia.db.session import Session
-from mindia.describing.metadata import metadata_words
+from mindia.domain.bulk import AddReport, DeleteReport, DeleteResult, MediaInput, Progress
 from mindia.domain.events import MediaEvent
-from mindia.domain.media import Audio, Document, Image, Media, MediaKind, MediaPage, Metadata, Staged, Video
-from mindia.errors import (
-    DatabaseUnavailableError,
-    InvalidError,
-    MindiaError,
-    NotFoundError,
-    StagedObjectExpiredError,
-)
-from mindia.media.names import clean_filename, words_of
-from mindia.media.spool import Spooled, spool
+from mindia.domain.media import Media, Metadata, OnDuplicate, Staged
+from mindia.errors import DatabaseUnavailableError, InvalidError, NotFoundError
+from mindia.media.names import clean_filename
 from mindia.repositories import media as repository
-from mindia.repositories._text import storable
-from mindia.services._keys import derived_prefix, original_key
-from mindia.services._metadata import checked_metadata
-from mindia.services.context import TenantContext
-
-MAX_PAGE = 1000
-
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""A path, bytes, or a file that is open for reading bytes."""
-
-M = TypeVar("M", Image, Video, Audio, Document)
-
-_log = logging.getLogger("mindia.media")
+from mindia.repositories import media_change
+from mindia.services import adding, ingest
+from mindia.services._metadata import check_key_count, checked_metadata
+from mindia.services.adding import Addition, checked_description, checked_expiry, texts_of
+from mindia.services.deleting import delete_items
+from mindia.services.ingest import as_handed_in
+from mindia.services.media_reader import MAX_PAGE, MediaReader
+from mindia.services.sources import Source
 
 
-class MediaStore(Handle):
+class _Unchanged:
+    """Stands for what is not given; None means something."""
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED = _Unchanged()
+
+
+class MediaStore(MediaReader):
     """The media of one tenant. Thread-safe, unless it is that of a transaction."""
 
-    def __init__(self, context: TenantContext) -> None:
-        self._context = context
-
-    def stage(self, source: Source, *, filename: str | None = None, content_type: str | None = None) -> Staged:
+    def stage(
+        self,
+        source: Source,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        sanitize: bool | None = None,
+    ) -> Staged:
         """Store and probe bytes without making an item of them yet.
 
         No database connection is held meanwhile. What is not added within `Settings.staging_grace` is removed.
 
         Args:
-            source: A path, bytes, or a binary file, read from its position to its end.
+            source: A path, bytes, a binary file, read from its position to its end, or an iterator of bytes. It is
+                never held in memory as a whole, unless it is small.
             filename: Its name; by default that of the path or file.
             content_type: What the client says it is; must not contradict the bytes.
+            sanitize: Whether what the file tells beside its content is removed before it is stored: see
+                `Settings.sanitize`, which is the default.
 
         Raises:
             MediaError: The bytes are not what can be taken in; its subclasses say why.
@@ -67,31 +67,9 @@ class MediaStore(Handle):
             StorageError: The object store failed.
         """
         context = self._context
-        context.unit.run(lambda _: None)  # refuses an inactive tenant before the bytes are read
-        with _opened(source) as file:
-            original = filename or _name_of(source)
-            name = clean_filename(original, fallback="unnamed")
-            with spool(file, filename=name, settings=context.settings) as spooled:
-                return self._store(spooled, storable(original)[:255], name, content_type)
-
-    def _store(self, spooled: Spooled, original: str, name: str, declared: str | None) -> Staged:
-        context = self._context
-        probed = context.prober.probe(spooled.file, size=spooled.size, filename=name, declared=declared)
-        bucket = context.bucket()
-        key = context.leases.take(context.tenant_id, s3_bucket=bucket)
-        staged = Staged(
-            id=key,
-            tenant_id=context.tenant_id,
-            filename=name,
-            original_filename=original or name,
-            content_type=probed.content_type,
-            file_size=spooled.size,
-            sha256=spooled.sha256,
-            facts=probed.facts,
-        )
-        spooled.file.seek(0)
-        context.leases.put(context.storage, staged, spooled.file, s3_bucket=bucket)
-        return staged
+        context.unit.run(lambda _: None, single=True)  # nothing later would refuse a tenant that is not served
+        with ingest.received(context, source, filename=filename, content_type=content_type) as incoming:
+            return ingest.stage(context, incoming, sanitize=self._sanitize(sanitize))
 
     def add(
         self,
@@ -102,135 +80,242 @@ class MediaStore(Handle):
         description: str = "",
         metadata: Metadata | None = None,
         expires_at: datetime | None = None,
+        on_duplicate: OnDuplicate | str = OnDuplicate.STORE,
+        sanitize: bool | None = None,
     ) -> Media:
         """Make an item: media row, search text, embedding task and webhook events, all or nothing.
 
         It is found by word as soon as this returns, and by vector once a worker has run.
 
         Args:
-            source: A path, bytes, a binary file, or what `stage` returned.
+            source: A path, bytes, a binary file, an iterator of bytes, or what `stage` returned.
             filename: Its name; by default that of the path or file. Not with what was staged.
             content_type: What the client says it is. Not with what was staged.
-            description: What a person says about it; searched by word and vector.
+            description: What a person says about it, at most 64 KiB; searched by word and vector.
             metadata: The host's own values: at most 50 keys of at most 64 characters, each value at most 512 bytes.
-            expires_at: From when on it is not found any more; with time zone.
+            expires_at: From when on it is not found any more, and is removed soon after; with time zone.
+            on_duplicate: What to do where the tenant has an item of the same bytes: `OnDuplicate`.
+            sanitize: As for `stage`. Not with what was staged.
 
         Raises:
             MediaError: The bytes are not what can be taken in; its subclasses say why.
-            InvalidError: Metadata or `expires_at` are not allowed.
+            InvalidError: Another argument is not allowed.
+            DuplicateError: There is an item of the same bytes, and `on_duplicate` is `error`.
             StagedObjectExpiredError: What was staged has been swept, or added already.
             TenantInactiveError: The tenant is suspended or deleted.
         """
-        checked = checked_metadata(metadata)
-        if expires_at is not None and expires_at.tzinfo is None:
-            raise InvalidError(f"expires_at must have a time zone: {expires_at!r}")
+        addition = Addition.checked(
+            description=description, metadata=metadata, expires_at=expires_at, on_duplicate=on_duplicate
+        )
         if isinstance(source, Staged):
-            if filename is not None or content_type is not None:
-                raise InvalidError("filename and content_type were settled by stage(); leave them out here")
-            return self._add_staged(source, description, checked, expires_at)
-        staged = self.stage(source, filename=filename, content_type=content_type)
+            if filename is not None or content_type is not None or sanitize is not None:
+                raise InvalidError("filename, content_type and sanitize were settled by stage(); leave them out here")
+            return adding.add_staged(self._context, source, addition)
+        return self._add_source(source, addition, filename, content_type, sanitize=self._sanitize(sanitize))
+
+    def _add_source(
+        self, source: Source, addition: Addition, filename: str | None, content_type: str | None, *, sanitize: bool
+    ) -> Media:
+        context = self._context
+        with ingest.received(context, source, filename=filename, content_type=content_type) as incoming:
+            if addition.on_duplicate is not OnDuplicate.STORE and not sanitize:
+                # Before they are parsed and stored again; whether that is still so, the transaction looks.
+                found = adding.add_duplicate(context, incoming, addition)
+                if found is not None:
+                    return found
+            if addition.on_duplicate is OnDuplicate.STORE and getattr(context.storage, "is_local", False):
+                quickly = ingest.quickly_stored(context, incoming, sanitize=sanitize)
+                if quickly is not None:
+                    with ingest.arriving(context, incoming, quickly) as arrival:
+                        return adding.add_staged(context, arrival.staged, addition, stored=arrival.stored)
+            staged = ingest.stage(context, incoming, sanitize=sanitize)
         try:
-            return self._add_staged(staged, description, checked, expires_at)
+            added = adding.add_staged(context, staged, addition)
         except DatabaseUnavailableError:
             raise  # it may be committed all the same: the sweep will see
         except BaseException:
-            self._discard(staged)
+            ingest.discard(context, staged)
             raise
+        if added.id != staged.id:
+            ingest.discard(context, staged)
+        return added
 
-    def _add_staged(self, staged: Staged, description: str, metadata: Metadata, expires_at: datetime | None) -> Media:
+    def add_many(
+        self,
+        sources: Iterable[Source | Staged | MediaInput],
+        *,
+        concurrency: int = 4,
+        on_duplicate: OnDuplicate | str = OnDuplicate.STORE,
+        sanitize: bool | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        cancel: Event | None = None,
+    ) -> AddReport:
+        """Make many items, each by itself: one that is refused is in nobody's way.
+
+        Sources are read, parsed and stored by several threads at once; rows are written many to a transaction. In a
+        transaction of the library's all rows are part of that.
+
+        Args:
+            sources: As for `add`, or `MediaInput` where there is more to say; taken from the iterable as needed.
+            concurrency: How many are read, parsed and stored at once, 1 to 64.
+            on_duplicate: As for `add`.
+            sanitize: As for `add`, for those whose `MediaInput` says nothing.
+            progress: Is called with how far it is after each item, in the thread of the caller. What it raises ends
+                the work.
+            cancel: Once it is set no further item is begun. Those that are under way are finished.
+
+        Returns:
+            For each source that was begun, in their order, the item or the error.
+
+        Raises:
+            InvalidError: An argument is not allowed.
+            TenantInactiveError: The tenant is suspended or deleted.
+        """
+        from mindia.services.bulk import BulkAdd
+
+        return BulkAdd(
+            self._context,
+            concurrency=concurrency,
+            on_duplicate=adding.parse_policy(on_duplicate),
+            sanitize=self._sanitize(sanitize),
+            progress=progress,
+            cancel=cancel,
+        ).run(sources)
+
+    def update(
+        self,
+        media: Media | UUID,
+        *,
+        filename: str | _Unchanged = UNCHANGED,
+        description: str | _Unchanged = UNCHANGED,
+        metadata: Metadata | None = None,
+        remove_metadata: Iterable[str] = (),
+        replace_metadata: bool = False,
+        expires_at: datetime | _Unchanged | None = UNCHANGED,
+    ) -> Media:
+        """Change what is said about an item, and return it as it is then. What is not given stays.
+
+        Two that change the same item at the same time do so one after the other: no key is lost.
+
+        Args:
+            media: The item or its id.
+            filename: Its new name; the extension must not contradict the bytes.
+            description: What a person says about it.
+            metadata: Values by key, which are added to the others or take their place.
+            remove_metadata: Keys that are removed; one that is not there is fine.
+            replace_metadata: Whether `metadata` takes the place of all that was there.
+            expires_at: From when on it is not found any more; None for never.
+
+        Raises:
+            NotFoundError: There is no such item.
+            InvalidError: An argument is not allowed, or there would be too many keys.
+            TypeMismatchError: The extension contradicts the bytes.
+        """
         context = self._context
-        if staged.tenant_id != context.tenant_id:
-            raise NotFoundError(f"there is no staged object {staged.id}")
-        words = metadata_words(metadata)
-        new = repository.NewMedia(
-            staged=staged,
-            s3_key=original_key(staged.id),
-            metadata=metadata,
-            expires_at=expires_at,
-            language=context.settings.language,
-            title=words_of(staged.filename),
-            description=storable(description),
-            words=words,
-            task_id=uuid7(),
-            event=MediaEvent.of(staged, "uploaded", id=uuid7(), occurred_at=datetime.now(UTC)),
-        )
+        media_id = media if isinstance(media, UUID) else media.id
+        added = checked_metadata(metadata)
+        if isinstance(remove_metadata, str):
+            raise InvalidError(f"remove_metadata must be keys, not a single text: [{remove_metadata!r}]")
+        removed = set(remove_metadata)
+        if not isinstance(filename, str | _Unchanged):
+            raise InvalidError(f"filename must be a text, not {type(filename).__name__}")
+        name = None if isinstance(filename, _Unchanged) else clean_filename(filename, fallback="unnamed")
+        said = None if isinstance(description, _Unchanged) else checked_description(description)
+        if not isinstance(expires_at, _Unchanged):
+            checked_expiry(expires_at)
+        task_id, event_id = uuid7(), uuid7()
+
+        def changed_from(item: Media) -> Media:
+            kept = {} if replace_metadata else item.metadata
+            merged = {key: value for key, value in kept.items() if key not in removed} | dict(added)
+            check_key_count(merged)
+            if name is not None:
+                adding.check_name(item, name)
+            return attrs.evolve(
+                item,
+                filename=item.filename if name is None else name,
+                description=item.description if said is None else said,
+                metadata=merged,
+                expires_at=item.expires_at if isinstance(expires_at, _Unchanged) else expires_at,
+            )
 
         def work(session: Session) -> Media:
-            added = repository.add(session, new)
-            if added is None and session.repeated:
-                added = repository.get(session, context.tenant_id, staged.id)
-            if added is None:
-                raise StagedObjectExpiredError(
-                    f"the staged object {staged.id} ({staged.filename!r}) is not there any more: it was added already, "
-                    "or not added within Settings.staging_grace: stage the bytes again. In a transaction of the "
-                    "isolation level repeatable read or serializable, stage them before it begins"
-                )
-            return added
+            item = repository.get(session, context.tenant_id, media_id)
+            if item is not None:
+                # As it is now that nobody else changes it.
+                is_there = media_change.lock(session, item)
+                item = repository.get(session, context.tenant_id, media_id) if is_there else None
+            if item is None:
+                raise NotFoundError(f"there is no media item {media_id}")
+            changed = changed_from(item)
+            if changed == item and _as_json(changed.metadata) == _as_json(item.metadata):  # where 1 is not true
+                return item
+            texts = texts_of(changed)
+            updated_at = media_change.update(
+                session,
+                changed,
+                texts=texts,
+                texts_differ=texts != texts_of(item),
+                task_id=task_id,
+                event=MediaEvent.of(changed, "updated", id=event_id, occurred_at=datetime.now(UTC)),
+            )
+            assert updated_at is not None, "a locked row is there"
+            return attrs.evolve(changed, updated_at=updated_at)
 
         return context.unit.run(work)
 
-    @overload
-    def get(self, media_id: UUID) -> Media: ...
-    @overload
-    def get(self, media_id: UUID, *, type: type[M]) -> M: ...
-    def get(self, media_id: UUID, *, type: type[M] | None = None) -> Media | M:  # noqa: A002 - of the public interface
-        """Return an item.
+    def copy(
+        self,
+        media: Media | UUID,
+        *,
+        filename: str | None = None,
+        description: str | None = None,
+        metadata: Metadata | None = None,
+        expires_at: datetime | None = None,
+    ) -> Media:
+        """Make another item of the same bytes, which both share: they stay until the last of them is deleted.
 
         Args:
-            media_id: Its id.
-            type: `Image`, `Video`, `Audio` or `Document`: an item of another kind is not found.
+            media: The item or its id.
+            filename: Its name; that of the original by default.
+            description: What a person says about it; that of the original by default.
+            metadata: The host's own values; those of the original by default.
+            expires_at: From when on it is not found any more; never by default.
 
         Raises:
-            NotFoundError: There is none, it has expired, is of another kind, or belongs to another tenant.
+            NotFoundError: There is no such item.
+            InvalidError: An argument is not allowed.
+            TypeMismatchError: The extension contradicts the bytes.
         """
         context = self._context
-        found = context.unit.run(lambda session: repository.get(session, context.tenant_id, media_id))
-        if found is None or not isinstance(found, type or object):
-            what = "media item" if type is None else type.__name__.lower()
-            raise NotFoundError(f"there is no {what} {media_id}")
-        return found
-
-    def find(self, *, kind: MediaKind | str | None = None, limit: int = 50, after: str | None = None) -> MediaPage:
-        """Return a page of items, newest first.
-
-        Args:
-            kind: Only this kind.
-            limit: How many, 1 to 1000.
-            after: `MediaPage.next` of the page before.
-
-        Raises:
-            InvalidError: An argument is out of range.
-        """
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidError(f"limit must be 1 to {MAX_PAGE}, not {limit}")
-        place = None if after is None else _decode(after)
-        wanted = None if kind is None else parse_kind(kind)
-        context = self._context
-        found = context.unit.run(
-            lambda session: repository.page(session, context.tenant_id, kind=wanted, after=place, limit=limit + 1)
+        media_id = media if isinstance(media, UUID) else media.id
+        addition = Addition.checked(
+            description=description or "", metadata=metadata, expires_at=expires_at, on_duplicate=OnDuplicate.LINK
         )
-        items = tuple(found[:limit])
-        return MediaPage(items, _encode(items[-1]) if len(found) > limit else None)
+        name = None if filename is None else clean_filename(filename, fallback="unnamed")
 
-    def open(self, media: Media | UUID) -> BinaryIO:
-        """Open the bytes of an item for reading; seekable. The caller closes it.
+        def work(session: Session) -> Media:
+            if session.repeated and (made := repository.get(session, context.tenant_id, addition.link_id)):
+                return made
+            original = repository.get(session, context.tenant_id, media_id)
+            if original is not None and name is not None:
+                adding.check_name(original, name)
+            made = original and adding.link(
+                session,
+                original,
+                attrs.evolve(
+                    addition,
+                    description=original.description if description is None else addition.description,
+                    metadata=original.metadata if metadata is None else addition.metadata,
+                ),
+                filename=name or original.filename,
+                original_filename=original.original_filename if filename is None else as_handed_in(filename),
+            )
+            if made is None:
+                raise NotFoundError(f"there is no media item {media_id}")
+            return made
 
-        Raises:
-            NotFoundError: There is no such item.
-            StorageError: The object store failed.
-        """
-        item = self.get(media if isinstance(media, UUID) else media.id)
-        return self._context.storage.open(self._context.bucket(), item.s3_key)
-
-    def read(self, media: Media | UUID) -> bytes:
-        """Return the bytes of an item.
-
-        Raises:
-            NotFoundError: There is no such item.
-            StorageError: The object store failed.
-        """
-        with self.open(media) as file:
-            return file.read()
+        return context.unit.run(work)
 
     def delete(self, media: Media | UUID) -> None:
         """Delete an item with all that was made of it. Its bytes are removed by maintenance, soon after.
@@ -238,88 +323,47 @@ class MediaStore(Handle):
         Raises:
             NotFoundError: There is no such item.
         """
-        context = self._context
-        media_id = media if isinstance(media, UUID) else media.id
-        event_id = uuid7()
+        (result,) = self._delete([media if isinstance(media, UUID) else media.id]).values()
+        if result.error is not None:
+            raise result.error
 
-        def work(session: Session) -> None:
-            item = repository.get(session, context.tenant_id, media_id)
-            deleted = item is not None and repository.delete(
-                session,
-                item,
-                s3_keys=[item.s3_key],
-                s3_prefixes=[derived_prefix(item.id)],
-                event=MediaEvent.of(item, "deleted", id=event_id, occurred_at=datetime.now(UTC)),
+    def delete_many(self, media: Iterable[Media | UUID]) -> DeleteReport:
+        """Delete items, up to 1000 to a transaction. One that is not there is in nobody's way.
+
+        Args:
+            media: Items or their ids.
+
+        Returns:
+            For each in their order, whether it was deleted, or the error; the same for one that is named twice.
+        """
+        ids = [item if isinstance(item, UUID) else item.id for item in media]
+        each = list(dict.fromkeys(ids))
+        results: dict[UUID, DeleteResult] = {}
+        for start in range(0, len(each), MAX_PAGE):
+            results |= self._delete(each[start : start + MAX_PAGE])
+        return DeleteReport(tuple(results[media_id] for media_id in ids))
+
+    def _delete(self, ids: Sequence[UUID]) -> dict[UUID, DeleteResult]:
+        context = self._context
+        event_ids = {media_id: uuid7() for media_id in ids}
+
+        def work(session: Session) -> set[UUID]:
+            items = repository.get_many(session, context.tenant_id, sorted(event_ids))
+            deleted = delete_items(session, context.tenant_id, items, event_ids=event_ids)
+            return set(ids) if session.repeated else deleted  # the first try may have deleted them
+
+        deleted = context.unit.run(work)
+        return {
+            media_id: DeleteResult(
+                media_id=media_id,
+                error=None if media_id in deleted else NotFoundError(f"there is no media item {media_id}"),
             )
-            if not deleted and not session.repeated:
-                raise NotFoundError(f"there is no media item {media_id}")
+            for media_id in ids
+        }
 
-        context.unit.run(work)
-
-    def _discard(self, staged: Staged) -> None:
-        """Remove what was staged for an item that did not come to be; what fails here is left to the sweep."""
-        context = self._context
-        try:
-            context.leases.discard(context.storage, staged, s3_bucket=context.bucket())
-        except MindiaError:
-            _log.warning("staged object %s was not discarded; the sweep will remove it", staged.id, exc_info=True)
+    def _sanitize(self, given: bool | None) -> bool:  # noqa: FBT001 - as it was given
+        return self._context.settings.sanitize if given is None else given
 
 
-def parse_kind(kind: MediaKind | str) -> MediaKind:
-    """Return the kind of that name.
-
-    Raises:
-        InvalidError: There is none.
-    """
-    try:
-        return MediaKind(kind)
-    except ValueError:
-        raise InvalidError(f"kind must be one of {', '.join(MediaKind)}, not {kind!r}") from None
-
-
-@contextmanager
-def _opened(source: object) -> Iterator[BinaryIO]:
-    match source:
-        case str() | os.PathLike():
-            path = Path(source)
-            try:
-                file = path.open("rb")
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                raise InvalidError(f"{str(source)!r} cannot be read: {reason}") from error
-            with file:
-                yield file
-        case bytes() | bytearray() | memoryview():
-            yield io.BytesIO(bytes(source))
-        case io.TextIOBase():
-            raise InvalidError(f"source must be open for reading bytes (mode 'rb'), not {type(source).__name__}")
-        case _ if hasattr(source, "read"):
-            yield cast("BinaryIO", source)
-        case _:
-            raise InvalidError(f"source must be a path, bytes or a binary file, not {type(source).__name__}")
-
-
-def _name_of(source: Source) -> str:
-    match source:
-        case str() | os.PathLike():
-            return Path(source).name
-        case bytes() | bytearray() | memoryview():
-            return ""
-        case _:
-            name = getattr(source, "name", "")
-            return Path(name).name if isinstance(name, str) else ""
-
-
-def _encode(media: Media) -> str:
-    return base64.urlsafe_b64encode(f"{media.uploaded_at.isoformat()} {media.id}".encode()).decode()
-
-
-def _decode(after: str) -> tuple[datetime, UUID]:
-    try:
-        uploaded_at, _, media_id = base64.urlsafe_b64decode(after).decode().partition(" ")
-        place = datetime.fromisoformat(uploaded_at), UUID(media_id)
-    except (ValueError, binascii.Error):
-        raise InvalidError(f"after must be the `next` of a page, not {after[:80]!r}") from None
-    if place[0].tzinfo is None:
-        raise InvalidError(f"after must be the `next` of a page, not {after[:80]!r}")
-    return place
+def _as_json(metadata: Metadata) -> str:
+    return json.dumps(metadata, sort_keys=True)

@@ -10,11 +10,11 @@ from mindia.db.session import Session
 from mindia.domain.media import Media, MediaKind
 from mindia.domain.search import SearchResults
 from mindia.embedding.base import stored_vectors
-from mindia.errors import ConflictError, InvalidError, NotFoundError
+from mindia.errors import InvalidError, NotFoundError, TransactionConflictError
 from mindia.repositories import media as media_repository
 from mindia.repositories import search as repository
 from mindia.services.context import TenantContext
-from mindia.services.media_store import parse_kind
+from mindia.services.selection import parse_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_QUERY_BYTES = 16 * 1024
 MAX_LIMIT = 100
 _MIN_DEPTH = 50
+_MAX_TRIES = 5
 
 
 class SearchIndex(Handle):
@@ -66,7 +67,7 @@ class SearchIndex(Handle):
             limit=limit,
             depth=max(_MIN_DEPTH, limit),
         )
-        found = context.unit.run(lambda session: repository.search(session, context.tenant_id, question))
+        found = context.unit.run(lambda session: repository.search(session, context.tenant_id, question), single=True)
         return SearchResults(query=query, items=tuple(found))
 
     def embed(self, media_id: UUID) -> None:
@@ -78,11 +79,19 @@ class SearchIndex(Handle):
             NotFoundError: There is no such item.
             EmbeddingError: The embedder returned something that is not a vector.
         """
+        for _ in range(_MAX_TRIES):
+            if self._embed(media_id):
+                return
+        raise TransactionConflictError(f"the media item {media_id} was changed again and again while it was embedded")
+
+    def _embed(self, media_id: UUID) -> bool:
+        """Embed an item; False where it was changed meanwhile."""
         context = self._context
 
         def read(session: Session) -> tuple[Media, repository.Texts] | None:
-            media = media_repository.get(session, context.tenant_id, media_id)
+            # In this order: texts that are changed in between are younger than the version, and so noticed.
             texts = repository.texts(session, context.tenant_id, media_id)
+            media = media_repository.get(session, context.tenant_id, media_id)
             return None if media is None or texts is None else (media, texts)
 
         found = context.unit.run(read)
@@ -91,28 +100,30 @@ class SearchIndex(Handle):
         media, texts = found
         description = context.describer.describe(
             media,
-            text=" ".join(filter(None, (texts.description, texts.body))),
+            text=" ".join(filter(None, (media.description, texts.body))),
             open_media=lambda: context.storage.open(context.bucket(), media.s3_key),
         )
         embedder = context.embedder
         vector = _as_text(stored_vectors(embedder.embed_documents([description]), embedder=embedder, count=1))[0]
 
-        def write(session: Session) -> None:
+        def write(session: Session) -> bool:
             space = repository.space_id(
                 session,
                 context.tenant_id,
                 model_name=embedder.model_name,
                 native_dimensions=embedder.native_dimensions,
             )
-            repository.put_vector(
-                session, media, space=space, description=description, vector=vector, model_name=embedder.model_name
+            return repository.put_vector(
+                session,
+                media,
+                space=space,
+                description=description,
+                vector=vector,
+                model_name=embedder.model_name,
+                version=texts.updated_at,
             )
 
-        try:
-            context.unit.run(write)
-        except ConflictError as error:
-            # The foreign key to the search text keeps a late vector of a deleted item out.
-            raise NotFoundError(f"the media item {media_id} was deleted meanwhile") from error
+        return context.unit.run(write)
 
 
 def _as_text(vectors: NDArray[float32]) -> Sequence[str]:

@@ -85,7 +85,7 @@ class TaskQueue(Handle):
         Raises:
             NotFoundError: There is none, or it belongs to another tenant.
         """
-        task = self._unit.run(lambda session: repository.get(session, self._tenant_id, task_id))
+        task = self._unit.run(lambda session: repository.get(session, self._tenant_id, task_id), single=True)
         if task is None:
             raise NotFoundError(f"there is no task {task_id}")
         return task

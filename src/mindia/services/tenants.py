@@ -9,10 +9,11 @@ from uuid import UUID
 from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.session import Session, Unit
-from mindia.domain.tenants import Tenant, TenantStatus
+from mindia.domain.tenants import MediaLimits, Tenant, TenantStatus
 from mindia.errors import InvalidError, NotFoundError
 from mindia.repositories import tenants
 from mindia.repositories._text import storable
+from mindia.services.known_tenants import KnownTenants
 from mindia.storage.base import Storage
 
 _PAGE = 500
@@ -23,9 +24,10 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 class Tenants(Handle):
     """Makes and changes tenants. Thread-safe, unless it is that of a transaction."""
 
-    def __init__(self, unit: Unit, storage: Storage) -> None:
+    def __init__(self, unit: Unit, storage: Storage, known: KnownTenants) -> None:
         self._unit = unit
         self._storage = storage
+        self._known = known
 
     def create(self, name: str, *, s3_bucket: str | None = None, s3_region: str | None = None) -> Tenant:
         """Make a tenant.
@@ -61,7 +63,7 @@ class Tenants(Handle):
         Raises:
             NotFoundError: There is none.
         """
-        return _found(self._unit.run(lambda session: tenants.get(session, tenant_id)), tenant_id)
+        return _found(self._unit.run(lambda session: tenants.get(session, tenant_id), single=True), tenant_id)
 
     def list(self) -> Iterator[Tenant]:
         """Yield all tenants that are not deleted, the oldest first."""
@@ -81,7 +83,7 @@ class Tenants(Handle):
             NotFoundError: There is no such tenant.
         """
         name = _checked(name)
-        return _found(self._unit.run(lambda session: tenants.rename(session, tenant_id, name)), tenant_id)
+        return _found(self._unit.run(lambda session: tenants.rename(session, tenant_id, name), single=True), tenant_id)
 
     def suspend(self, tenant_id: UUID) -> Tenant:
         """Refuse every call for the tenant from now on, until it is reactivated.
@@ -99,8 +101,24 @@ class Tenants(Handle):
         """
         return self._set_status(tenant_id, TenantStatus.ACTIVE)
 
+    def set_limits(self, tenant_id: UUID, limits: MediaLimits) -> Tenant:
+        """Give a tenant limits of its own, in place of those that it had; other processes notice within a second.
+
+        Raises:
+            NotFoundError: There is no such tenant.
+        """
+        try:
+            changed = self._unit.run(lambda session: tenants.set_limits(session, tenant_id, limits), single=True)
+        finally:
+            self._known.forget(tenant_id, self._unit)
+        return _found(changed, tenant_id)
+
     def _set_status(self, tenant_id: UUID, status: TenantStatus) -> Tenant:
-        return _found(self._unit.run(lambda session: tenants.set_status(session, tenant_id, status)), tenant_id)
+        try:
+            changed = self._unit.run(lambda session: tenants.set_status(session, tenant_id, status), single=True)
+        finally:
+            self._known.forget(tenant_id, self._unit)
+        return _found(changed, tenant_id)
 
 
 def _found(tenant: Tenant | None, tenant_id: UUID) -> Tenant:

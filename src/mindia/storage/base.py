@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -12,6 +13,9 @@ from mindia.errors import InvalidError
 
 MAX_KEY_BYTES = 1024
 """As on S3."""
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
+"""Control characters (category Cc), surrogates (Cs), and the backslash."""
 
 MAX_SEGMENT_BYTES = 200
 """File systems allow 255, of which some are needed for the names of unfinished files."""
@@ -37,6 +41,9 @@ class Storage(Protocol):
     A bucket comes to be with its first object. Each method raises `InvalidError` for a key that `check_key` refuses and
     a bucket that `check_bucket` refuses, `StorageUnavailableError` where trying again later may help, and
     `StorageError` where it will not. What a source raises passes through. `mindia.testing.storage` tests all of it.
+
+    A storage on the same machine may have an attribute `is_local` that is true: a transaction then waits for small
+    objects to be stored, which takes no longer than its statements.
     """
 
     @property
@@ -111,9 +118,9 @@ def check_prefix(prefix: str) -> None:
 def _check(name: str, what: str) -> None:
     if not name or len(name.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         raise InvalidError(f"a {what} has 1 to {MAX_KEY_BYTES} bytes, not {len(name)} characters: {name[:80]!r}")
-    if unicodedata.normalize("NFC", name) != name:
+    if not unicodedata.is_normalized("NFC", name):
         raise InvalidError(f"the {what} {name[:80]!r} is not in Unicode form NFC")
-    if any(unicodedata.category(character) in ("Cc", "Cs") or character == "\\" for character in name):
+    if _UNSAFE.search(name):
         raise InvalidError(f"the {what} {name[:80]!r} has a control character or a backslash")
     for segment in name.split("/"):
         if not segment or segment.startswith("."):

@@ -23,15 +23,16 @@ _TRIES = 20
 class LocalStorage:
     """Objects as files: `root/bucket/key`.
 
-    An object is written beside its place, synced, and moved there; its folder is synced too. Who writes the same object
-    at the same time waits, in other processes too. No symbolic link below the root is followed. Since objects are files
-    in folders, the keys `a` and `a/b` exclude each other.
+    An object is written beside its place and moved there; it and its folder are synced. Who writes the same object at
+    the same time waits, in other processes too. No symbolic link below the root is followed. Since objects are files in
+    folders, the keys `a` and `a/b` exclude each other.
 
     Args:
         root: The folder; made where it is missing.
     """
 
     region = "local"
+    is_local = True
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
@@ -50,9 +51,7 @@ class LocalStorage:
                     with _typed(bucket, key):
                         _write(part, chunk)
                 with _typed(bucket, key):
-                    os.fsync(part)
-                    os.replace(_part(name), name, src_dir_fd=folder, dst_dir_fd=folder)
-                    os.fsync(folder)
+                    _publish(folder, part, name)
         except BaseException:
             self._remove_empty(bucket, parents)
             raise
@@ -135,29 +134,25 @@ class LocalStorage:
     def _folder(self, bucket: str, parents: Sequence[str], *, make: bool = False) -> Iterator[int]:
         """Open the folder of an object, step by step, so that no step can be a symbolic link."""
         check_bucket(bucket)
-        if make:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        opened = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened = self._opened_root(make=make)
         try:
             for segment in [bucket, *parents]:
-                if make:
-                    try:
-                        os.mkdir(segment, 0o700, dir_fd=opened)
-                    except FileExistsError:
-                        pass
-                    else:
-                        os.fsync(opened)
-                try:
-                    inner = os.open(segment, _FOLDER, dir_fd=opened)
-                except NotADirectoryError:
-                    if make or not stat.S_ISREG(os.stat(segment, dir_fd=opened, follow_symlinks=False).st_mode):
-                        raise
-                    raise FileNotFoundError(errno.ENOENT, "an object, not a folder", segment) from None
+                inner = _opened_inner(opened, segment, make=make)
                 os.close(opened)
                 opened = inner
             yield opened
         finally:
             os.close(opened)
+
+    def _opened_root(self, *, make: bool) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            return os.open(self.root, flags)
+        except FileNotFoundError:
+            if not make:
+                raise
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self.root, flags)
 
     @contextmanager
     def _unfinished(self, bucket: str, key: str) -> Iterator[tuple[int, int]]:
@@ -206,6 +201,23 @@ class LocalStorage:
                 return  # not empty, or removed by another
 
 
+def _opened_inner(folder: int, segment: str, *, make: bool) -> int:
+    """Open a folder within an open one; with `make` it is made where it is missing."""
+    try:
+        return os.open(segment, _FOLDER, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except NotADirectoryError:
+        if make or not stat.S_ISREG(os.stat(segment, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise
+        raise FileNotFoundError(errno.ENOENT, "an object, not a folder", segment) from None
+    with suppress(FileExistsError):
+        os.mkdir(segment, 0o700, dir_fd=folder)
+        os.fsync(folder)
+    return os.open(segment, _FOLDER, dir_fd=folder)
+
+
 def _walk(folder: int, above: str) -> Iterator[tuple[str, int]]:
     """Yield the files below an open folder with their sizes, in the order of their keys; links are none."""
     with os.scandir(folder) as scanned:
@@ -220,6 +232,29 @@ def _walk(folder: int, above: str) -> Iterator[tuple[str, int]]:
                     os.close(inner)
             elif entry.is_file(follow_symlinks=False):
                 yield above + name, entry.stat(follow_symlinks=False).st_size
+
+
+def _publish(folder: int, part: int, name: str) -> None:
+    """Move an unfinished file, which is whole now, to its place, for good.
+
+    A file system writes what both syncs wait for in one go where the name is there by then. After a power failure in
+    between, the file may not be whole: what it would have replaced is kept by syncing it first.
+    """
+    replaces = _is_there(name, folder)
+    if replaces:
+        os.fsync(part)
+    os.replace(_part(name), name, src_dir_fd=folder, dst_dir_fd=folder)
+    if not replaces:
+        os.fsync(part)
+    os.fsync(folder)
+
+
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _write(file: int, content: bytes) -> None:

@@ -38,6 +38,7 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
         runner.rescue()
         while tasks := runner.claim(_CLAIM_WHEN_IDLE):
             outcomes.update(runner.execute(task) for task in tasks)
+        runtime.maintenance.remove_expired()
         removed = runtime.maintenance.remove_deleted() + runtime.maintenance.sweep_staged()
     return _report(outcomes, removed)
 
@@ -182,6 +183,7 @@ class Worker(Handle):
     def _maintain(self) -> None:
         while True:
             try:
+                self._runtime.maintenance.remove_expired()
                 self._removed += self._runtime.maintenance.remove_deleted()
                 self._removed += self._runtime.maintenance.sweep_staged()
             except DatabaseError as error:

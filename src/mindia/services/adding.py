@@ -1,0 +1,283 @@
+"""From staged bytes to an item: the rows, and what becomes of bytes that the tenant has already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Self
+from uuid import UUID
+
+import attrs
+
+from mindia._ids import uuid7
+from mindia.db.session import Session
+from mindia.describing.metadata import file_words, metadata_words
+from mindia.domain.events import MediaEvent
+from mindia.domain.media import Facts, Media, Metadata, OnDuplicate, Staged
+from mindia.errors import ConflictError, DuplicateError, InvalidError, NotFoundError, StagedObjectExpiredError
+from mindia.media import sniff
+from mindia.media.names import words_of
+from mindia.repositories import media as repository
+from mindia.repositories import media_add
+from mindia.repositories._text import storable
+from mindia.repositories.media_add import NewLink, NewMedia, Texts
+from mindia.services._keys import original_key
+from mindia.services._metadata import checked_metadata
+from mindia.services.context import TenantContext
+from mindia.services.ingest import Received
+
+MAX_DESCRIPTION_BYTES = 1 << 16
+
+
+@attrs.frozen(kw_only=True)
+class Addition:
+    """What is said about new bytes, and what to do where they are not new.
+
+    Attributes:
+        description: What a person says about them.
+        metadata: The host's own values.
+        expires_at: From when on the item is not found any more.
+        on_duplicate: What to do where the tenant has an item of the same bytes.
+        link_id: The id of an item that shares them.
+        task_id: Of the task that embeds the item.
+        event_id: Of the event that tells of it.
+    """
+
+    description: str
+    metadata: Metadata
+    expires_at: datetime | None
+    on_duplicate: OnDuplicate
+    link_id: UUID = attrs.field(factory=uuid7)
+    task_id: UUID = attrs.field(factory=uuid7)
+    event_id: UUID = attrs.field(factory=uuid7)
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        description: str,
+        metadata: Metadata | None,
+        expires_at: datetime | None,
+        on_duplicate: OnDuplicate | str,
+    ) -> Self:
+        """Return it, if all of it is allowed.
+
+        Raises:
+            InvalidError: Something is not.
+        """
+        checked_expiry(expires_at)
+        return cls(
+            description=checked_description(description),
+            metadata=checked_metadata(metadata),
+            expires_at=expires_at,
+            on_duplicate=parse_policy(on_duplicate),
+        )
+
+
+def parse_policy(on_duplicate: OnDuplicate | str) -> OnDuplicate:
+    """Return the policy of that name.
+
+    Raises:
+        InvalidError: There is none.
+    """
+    try:
+        return OnDuplicate(on_duplicate)
+    except ValueError:
+        raise InvalidError(f"on_duplicate must be one of {', '.join(OnDuplicate)}, not {on_duplicate!r}") from None
+
+
+def checked_expiry(expires_at: datetime | None) -> None:
+    """Refuse a time without time zone.
+
+    Raises:
+        InvalidError: It has none.
+    """
+    if expires_at is not None and (not isinstance(expires_at, datetime) or expires_at.tzinfo is None):
+        raise InvalidError(f"expires_at must be a datetime with a time zone: {expires_at!r}")
+
+
+def checked_description(description: str) -> str:
+    """Return a description as it is stored.
+
+    Raises:
+        InvalidError: It is no text, or too long.
+    """
+    if not isinstance(description, str):
+        raise InvalidError(f"description must be a text, not {type(description).__name__}")
+    plain = storable(description)
+    size = len(plain.encode())
+    if size > MAX_DESCRIPTION_BYTES:
+        raise InvalidError(f"the description has {size} bytes; the limit is {MAX_DESCRIPTION_BYTES}")
+    return plain
+
+
+def texts_of(media: Media) -> Texts:
+    """Return what is said about an item, as it is searched."""
+    return _texts(media.filename, media, media.description, media.metadata)
+
+
+def add_staged(
+    context: TenantContext, staged: Staged, addition: Addition, *, stored: Callable[[], object] | None = None
+) -> Media:
+    """Make an item of what was staged, or find one of the same bytes.
+
+    Args:
+        context: Whose it is.
+        staged: What was staged.
+        addition: What is said about it.
+        stored: Waits until the bytes are stored, as the transaction does before it is committed; None where they are.
+
+    Raises:
+        NotFoundError: It is another tenant's.
+        DuplicateError: There is such an item, and none is wanted.
+        StagedObjectExpiredError: What was staged has been swept, or added already.
+    """
+    new = prepared(context, staged, addition)
+    if stored is not None:
+
+        def write_meanwhile(session: Session) -> Media | ConflictError:
+            (item,) = add_all(session, [new])
+            stored()
+            return item
+
+        return _item(context.unit.run(write_meanwhile))
+    if addition.on_duplicate is OnDuplicate.STORE:
+        return _item(context.unit.run(lambda session: add_all(session, [new])[0], single=True))
+
+    def work(session: Session) -> Media | ConflictError:
+        return add_unless_there(session, new, addition)
+
+    return _item(context.unit.run(work))
+
+
+def add_duplicate(context: TenantContext, incoming: Received, addition: Addition) -> Media | None:
+    """Return or make the item that comes of bytes that the tenant has already; None where it has not.
+
+    Raises:
+        DuplicateError: It has, and no item is wanted.
+        TypeMismatchError: The name or the declared type contradicts the bytes.
+    """
+
+    def work(session: Session) -> Media | ConflictError | None:
+        if session.repeated and (made := repository.get(session, context.tenant_id, addition.link_id)):
+            return made
+        found = repository.duplicate(session, context.tenant_id, incoming.spooled.sha256)
+        if found is None:
+            return None
+        check_name(found, incoming.filename, declared=incoming.declared)
+        return _settled(session, found, addition, incoming.filename, incoming.original_filename)
+
+    found = context.unit.run(work)
+    return None if found is None else _item(found)
+
+
+def add_all(session: Session, news: Sequence[NewMedia]) -> list[Media | ConflictError]:
+    """Write items of staged bytes, or say `StagedObjectExpiredError` of those that were swept or added already.
+
+    Errors are returned: nothing was written for them, and the others may be committed by now.
+    """
+    added = media_add.add_all(session, list(news))
+    return [item or _written_before(session, new) for item, new in zip(added, news, strict=True)]
+
+
+def add_unless_there(session: Session, new: NewMedia, addition: Addition) -> Media | ConflictError:
+    """Write an item of staged bytes, or do with an item of the same bytes what `on_duplicate` says.
+
+    Errors are returned, so that the transaction goes on.
+    """
+    staged = new.staged
+    if session.repeated:
+        for made_id in (staged.id, addition.link_id):
+            if made := repository.get(session, staged.tenant_id, made_id):
+                return made
+    repository.lock_bytes(session, staged.tenant_id, staged.sha256)
+    found = repository.duplicate(session, staged.tenant_id, staged.sha256)
+    if found is not None and (settled := _settled(session, found, addition, staged.filename, staged.original_filename)):
+        return settled
+    return add_all(session, [new])[0]
+
+
+def prepared(context: TenantContext, staged: Staged, addition: Addition) -> NewMedia:
+    """Return what is written for an item of staged bytes.
+
+    Raises:
+        NotFoundError: They are another tenant's.
+    """
+    if staged.tenant_id != context.tenant_id:
+        raise NotFoundError(f"there is no staged object {staged.id}")
+    return NewMedia(
+        staged=staged,
+        s3_key=original_key(staged.id),
+        texts=_texts(staged.filename, staged.facts, addition.description, addition.metadata),
+        expires_at=addition.expires_at,
+        language=context.settings.language,
+        task_id=addition.task_id,
+        event=MediaEvent.of(staged, "uploaded", id=addition.event_id, occurred_at=datetime.now(UTC)),
+    )
+
+
+def link(
+    session: Session, original: Media, addition: Addition, *, filename: str, original_filename: str
+) -> Media | None:
+    """Write an item that shares the bytes of another one; None where that is gone."""
+    named = attrs.evolve(original, id=addition.link_id, filename=filename)
+    return media_add.link(
+        session,
+        NewLink(
+            id=addition.link_id,
+            original=original,
+            filename=filename,
+            original_filename=original_filename,
+            texts=_texts(filename, original, addition.description, addition.metadata),
+            expires_at=addition.expires_at,
+            task_id=addition.task_id,
+            event=MediaEvent.of(named, "uploaded", id=addition.event_id, occurred_at=datetime.now(UTC)),
+        ),
+    )
+
+
+def check_name(media: Media, filename: str, *, declared: str | None = None) -> None:
+    """Refuse a name that contradicts the bytes of an item.
+
+    Raises:
+        TypeMismatchError: The extension or the declared type is that of another type.
+    """
+    sniff.check_name(sniff.of_content_type(media.content_type), filename=filename, declared=declared)
+
+
+def _settled(
+    session: Session, found: Media, addition: Addition, filename: str, original_filename: str
+) -> Media | ConflictError | None:
+    """Do what `on_duplicate` says with an item of the same bytes; None where it has gone meanwhile."""
+    match addition.on_duplicate:
+        case OnDuplicate.RETURN:
+            return found
+        case OnDuplicate.ERROR:
+            return DuplicateError(f"there is an item of the same bytes already: {found.id} ({found.filename!r})")
+        case _:
+            return link(session, found, addition, filename=filename, original_filename=original_filename)
+
+
+def _item(found: Media | ConflictError) -> Media:
+    if isinstance(found, ConflictError):
+        raise found
+    return found
+
+
+def _written_before(session: Session, new: NewMedia) -> Media | ConflictError:
+    staged = new.staged
+    found = repository.get(session, staged.tenant_id, staged.id) if session.repeated else None
+    return found or StagedObjectExpiredError(
+        f"the staged object {staged.id} ({staged.filename!r}) is not there any more: it was added already, or not "
+        "added within Settings.staging_grace: stage the bytes again. In a transaction of the isolation level "
+        "repeatable read or serializable, stage them before it begins"
+    )
+
+
+def _texts(filename: str, facts: Facts | Media, description: str, metadata: Metadata) -> Texts:
+    return Texts(
+        metadata=metadata,
+        description=description,
+        title=" ".join(filter(None, (words_of(filename), file_words(facts)))),
+        words=metadata_words(metadata),
+    )

@@ -1,0 +1,224 @@
+"""Adding many items: what `MediaStore.add_many` does."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import attrs
+
+from mindia.db.session import Session
+from mindia.domain.bulk import AddReport, AddResult, MediaInput, Progress
+from mindia.domain.media import Media, OnDuplicate, Staged
+from mindia.errors import ConflictError, DatabaseUnavailableError, InvalidError, MindiaError
+from mindia.services import adding, ingest
+from mindia.services.adding import Addition
+from mindia.services.context import TenantContext
+from mindia.services.sources import Source
+
+_MAX_CONCURRENCY = 64
+_BATCH = 32
+"""Rows to a transaction. More gain little, and a batch that fails is written again one by one."""
+
+_BATCH_WAIT_S = 0.05
+"""How long rows wait for a batch to become full."""
+
+
+@attrs.frozen(kw_only=True)
+class _Ready:
+    """One source that has been staged, or has failed."""
+
+    position: int
+    staged: Staged | None = None
+    addition: Addition | None = None
+    is_ours: bool = True
+    error: Exception | None = None
+
+
+class BulkAdd:
+    """Stages sources in threads, and writes their rows in the thread of the caller, many to a transaction.
+
+    See `MediaStore.add_many` for the arguments.
+    """
+
+    def __init__(
+        self,
+        context: TenantContext,
+        *,
+        concurrency: int,
+        on_duplicate: OnDuplicate,
+        sanitize: bool,
+        progress: Callable[[Progress], object] | None,
+        cancel: Event | None,
+    ) -> None:
+        if not 1 <= concurrency <= _MAX_CONCURRENCY:
+            raise InvalidError(f"concurrency must be 1 to {_MAX_CONCURRENCY}, not {concurrency}")
+        context.unit.run(lambda _: None, single=True)  # refuses a tenant that is not served, whatever comes in
+        known = context.tenant()
+        self._context = context
+        # Threads do not touch a transaction of the caller's.
+        self._apart = attrs.evolve(context, tenant=lambda: known, bucket=lambda: known.s3_bucket)
+        self._concurrency = concurrency
+        self._on_duplicate = on_duplicate
+        self._sanitize = sanitize
+        self._progress = progress
+        self._cancel = cancel or Event()
+        self._ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
+        self._results: dict[int, AddResult] = {}
+        self._done = self._failed = 0
+        self._total: int | None = None
+
+    def run(self, sources: Iterable[Source | Staged | MediaInput]) -> AddReport:
+        """Add them all."""
+        one = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(sources, "read")
+        if one or not isinstance(sources, Iterable):
+            raise InvalidError(f"sources must be an iterable of sources, not {type(sources).__name__}")
+        self._total = len(sources) if isinstance(sources, Sequence) else None
+        threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="mindia-add")
+        waiting: list[_Ready] = []
+        try:
+            cancelled = self._work_off(iter(sources), threads, waiting)
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            self._discard([*waiting, *self._left_over()])
+            raise
+        threads.shutdown()
+        return AddReport(tuple(self._results[position] for position in sorted(self._results)), cancelled)
+
+    def _work_off(
+        self, sources: Iterator[Source | Staged | MediaInput], threads: ThreadPoolExecutor, waiting: list[_Ready]
+    ) -> bool:
+        """Stage and write until nothing is left; `waiting` holds what is staged and not written."""
+        position = pending = 0
+        exhausted = False
+        while True:
+            while not exhausted and not self._cancel.is_set() and pending < _BATCH + self._concurrency:
+                try:
+                    source = next(sources)
+                except StopIteration:
+                    exhausted = True
+                else:
+                    threads.submit(self._stage, position, source)
+                    position += 1
+                    pending += 1
+            # The threads go on with the next sources while the rows of these are written.
+            if waiting:
+                self._write(waiting)
+                waiting.clear()
+            if not pending:
+                return not exhausted
+            self._collect(waiting, min(_BATCH, pending))
+            pending -= len(waiting)
+
+    def _collect(self, waiting: list[_Ready], most: int) -> None:
+        waiting.append(self._ready.get())
+        deadline = time.monotonic() + _BATCH_WAIT_S
+        while len(waiting) < most:
+            try:
+                waiting.append(self._ready.get(timeout=max(0.0, deadline - time.monotonic())))
+            except queue.Empty:
+                return
+
+    def _stage(self, position: int, source: Source | Staged | MediaInput) -> None:
+        try:
+            self._ready.put(self._staged(position, source))
+        except Exception as error:  # noqa: BLE001 - a source is the host's, and each has its own result
+            self._ready.put(_Ready(position=position, error=error))
+        except BaseException as error:
+            self._ready.put(_Ready(position=position, error=InvalidError(f"the source was left off: {error!r}")))
+            raise
+
+    def _staged(self, position: int, source: Source | Staged | MediaInput) -> _Ready:
+        wanted = source if isinstance(source, MediaInput) else MediaInput(source)
+        addition = Addition.checked(
+            description=wanted.description,
+            metadata=wanted.metadata,
+            expires_at=wanted.expires_at,
+            on_duplicate=self._on_duplicate,
+        )
+        if isinstance(wanted.source, Staged):
+            return _Ready(position=position, staged=wanted.source, addition=addition, is_ours=False)
+        sanitize = self._sanitize if wanted.sanitize is None else wanted.sanitize
+        with ingest.received(
+            self._apart, wanted.source, filename=wanted.filename, content_type=wanted.content_type
+        ) as incoming:
+            staged = ingest.stage(self._apart, incoming, sanitize=sanitize)
+        return _Ready(position=position, staged=staged, addition=addition)
+
+    def _write(self, batch: Sequence[_Ready]) -> None:
+        """Write the rows of a batch in one transaction or, where that fails, each in its own."""
+        staged = [ready for ready in batch if ready.error is None]
+        try:
+            items = self._added(staged)
+        except DatabaseUnavailableError as error:
+            items = [error for _ in staged]  # they may be committed all the same: the sweep will see
+        except MindiaError:
+            items = [self._added_alone(ready) for ready in staged]
+        for ready, item in zip(staged, items, strict=True):
+            self._results[ready.position] = (
+                AddResult(position=ready.position, error=item)
+                if isinstance(item, Exception)
+                else AddResult(position=ready.position, media=item)
+            )
+        for ready in batch:
+            if ready.error is not None:
+                self._results[ready.position] = AddResult(position=ready.position, error=ready.error)
+        self._discard(staged)
+        self._report(batch)
+
+    def _added(self, batch: Sequence[_Ready]) -> Sequence[Media | Exception]:
+        if not batch:
+            return []
+        context = self._context
+        additions = [ready.addition for ready in batch if ready.addition is not None]
+        news = [
+            adding.prepared(context, ready.staged, ready.addition)
+            for ready in batch
+            if ready.staged is not None and ready.addition is not None
+        ]
+        if self._on_duplicate is OnDuplicate.STORE:
+            return context.unit.run(lambda session: adding.add_all(session, news), single=True)
+
+        def work(session: Session) -> list[Media | ConflictError]:
+            done: dict[int, Media | ConflictError] = {}
+            # In one order for all, so that two that add the same bytes wait for each other rather than collide.
+            for at in sorted(range(len(news)), key=lambda at: news[at].staged.sha256):
+                done[at] = adding.add_unless_there(session, news[at], additions[at])
+            return [done[at] for at in range(len(news))]
+
+        return context.unit.run(work)
+
+    def _added_alone(self, ready: _Ready) -> Media | Exception:
+        try:
+            return self._added([ready])[0]
+        except MindiaError as error:
+            return error
+
+    def _report(self, batch: Sequence[_Ready]) -> None:
+        for ready in batch:
+            self._done += 1
+            self._failed += self._results[ready.position].error is not None
+            if self._progress is not None:
+                self._progress(Progress(done=self._done, failed=self._failed, total=self._total))
+
+    def _discard(self, batch: Iterable[_Ready]) -> None:
+        """Remove the bytes that we have staged and no item was made of."""
+        for ready in batch:
+            result = self._results.get(ready.position)
+            if ready.staged is None or not ready.is_ours:
+                continue
+            if result is not None and isinstance(result.error, DatabaseUnavailableError):
+                continue  # the item may be there
+            if result is None or result.media is None or result.media.id != ready.staged.id:
+                ingest.discard(self._apart, ready.staged)
+
+    def _left_over(self) -> Iterator[_Ready]:
+        while True:
+            try:
+                yield self._ready.get_nowait()
+            except queue.Empty:
+                return

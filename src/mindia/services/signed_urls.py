@@ -1,0 +1,109 @@
+"""URLs that carry their permission with them, signed with a key of the host."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import time
+from datetime import timedelta
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from uuid import UUID
+
+import attrs
+
+from mindia.config import Settings
+from mindia.domain.media import Disposition, Media
+from mindia.errors import InvalidError, SignatureError
+
+MAX_LIFETIME = timedelta(days=365)
+
+_PURPOSE = b"mindia signed url v1"
+
+
+@attrs.frozen(kw_only=True)
+class SignedUrl:
+    """What a URL whose signature is right gives.
+
+    Attributes:
+        tenant_id: Whose item it is.
+        media_id: The item.
+        disposition: What a browser shall do with it.
+        expires_at: Until when, in seconds since 1970.
+    """
+
+    tenant_id: UUID
+    media_id: UUID
+    disposition: Disposition
+    expires_at: int
+
+
+def sign(media: Media, *, settings: Settings, expires_in: timedelta, disposition: Disposition | str) -> str:
+    """Return a URL of an item.
+
+    Raises:
+        InvalidError: An argument is not allowed, or a setting is missing.
+    """
+    if not isinstance(expires_in, timedelta) or not timedelta(seconds=1) <= expires_in <= MAX_LIFETIME:
+        raise InvalidError(f"expires_in must be a timedelta of a second to a year, not {expires_in!r}")
+    try:
+        wanted = Disposition(disposition)
+    except ValueError:
+        raise InvalidError(f"disposition must be one of {', '.join(Disposition)}, not {disposition!r}") from None
+    if settings.public_url is None:
+        raise InvalidError(
+            "Settings.public_url is not set: the address below which mindia.serving.MediaFiles serves media"
+        )
+    granted = SignedUrl(
+        tenant_id=media.tenant_id,
+        media_id=media.id,
+        disposition=wanted,
+        expires_at=math.ceil(time.time() + expires_in.total_seconds()),
+    )
+    query = {"disposition": wanted, "expires": granted.expires_at, "signature": _signature(granted, settings)}
+    path = f"{media.tenant_id}/{media.id}/{quote(media.filename, safe='')}"
+    return f"{settings.public_url.rstrip('/')}/{path}?{urlencode(query)}"
+
+
+def verify(url: str, *, settings: Settings) -> SignedUrl:
+    """Return what a URL gives. Its last part, the filename, is for people and not signed.
+
+    Args:
+        url: As `sign` returned it; all before the tenant may be missing.
+        settings: Those that it was signed with.
+
+    Raises:
+        SignatureError: It has expired, was changed, or is none of ours.
+    """
+    try:
+        parts = urlsplit(url)
+        tenant_id, media_id = parts.path.split("/")[-3:-1]
+        fields = parse_qs(parts.query, strict_parsing=True, max_num_fields=10)
+        (disposition,), (expires,), (signature,) = (fields[name] for name in ("disposition", "expires", "signature"))
+        granted = SignedUrl(
+            tenant_id=UUID(tenant_id),
+            media_id=UUID(media_id),
+            disposition=Disposition(disposition),
+            expires_at=int(expires) if expires.isascii() and expires.isdigit() and len(expires) < 20 else -1,
+        )
+        is_ours = hmac.compare_digest(_signature(granted, settings).encode(), signature.encode())
+    except (ValueError, KeyError):
+        raise SignatureError("this is not a signed URL") from None
+    if not is_ours:
+        raise SignatureError("the signature of the URL is not right: it was changed, or signed with another key")
+    if granted.expires_at < time.time():
+        raise SignatureError("the URL has expired: make another one with library.media.url()")
+    return granted
+
+
+def _signature(granted: SignedUrl, settings: Settings) -> str:
+    fields = (granted.tenant_id, granted.media_id, granted.disposition, granted.expires_at)
+    return hmac.digest(_key(settings), "\n".join(map(str, fields)).encode(), "sha256").hex()
+
+
+def _key(settings: Settings) -> bytes:
+    """Return a key for this purpose alone: HKDF with SHA-256 and no salt, one block (RFC 5869)."""
+    if settings.secret_key is None:
+        raise InvalidError("signed URLs need Settings.secret_key: make one with secrets.token_urlsafe(32)")
+    extracted = hmac.digest(bytes(hashlib.sha256().digest_size), settings.secret_key.encode(), "sha256")
+    return hmac.digest(extracted, _PURPOSE + b"\x01", "sha256")

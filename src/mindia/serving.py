@@ -1,0 +1,155 @@
+"""Media over HTTP, for whoever has a signed URL: a WSGI application that hosts mount.
+
+    library.media.url(item)            # https://example.org/media/<tenant>/<item>/cat.jpg?…
+    files = mindia.serving.MediaFiles(app)  # mounted at Settings.public_url
+
+What is served is what somebody has uploaded: it comes with the type that was found from its bytes, and with headers by
+which a browser neither guesses another type nor runs anything in it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
+
+import attrs
+
+from mindia.domain.media import Disposition, Media
+from mindia.errors import MindiaError
+from mindia.services import signed_urls
+
+if TYPE_CHECKING:
+    from mindia.app import Mindia
+
+_CHUNK = 1 << 18
+_METHODS = ("GET", "HEAD")
+
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+
+@attrs.frozen
+class MediaFiles:
+    """A WSGI application that serves media by signed URLs, whole or in ranges. Thread-safe.
+
+    The host mounts it where `Settings.public_url` leads to; what stands before the tenant in the path does not matter.
+
+    Args:
+        app: Whose media.
+    """
+
+    app: Mindia
+
+    def __call__(self, environ: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
+        if environ["REQUEST_METHOD"] not in _METHODS:
+            return _refuse(environ, start_response, HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD alone", allow=True)
+        url = f"{quote(environ.get('PATH_INFO', ''), safe='/')}?{environ.get('QUERY_STRING', '')}"
+        try:
+            granted = signed_urls.verify(url, settings=self.app.settings)
+            library = self.app.library(granted.tenant_id)
+            item = library.media.get(granted.media_id)
+            headers = _headers(item, granted)
+            known = {tag.strip().removeprefix("W/") for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")}
+            if known & {_etag(item), "*"}:
+                kept = ("ETag", "Cache-Control")  # the others are about a body, which does not come (RFC 9110, 15.4.5)
+                start_response(_status(HTTPStatus.NOT_MODIFIED), [(name, headers[name]) for name in kept])
+                return []
+            part = _part(environ, item)
+            if part is not None and not part:
+                headers |= {"Content-Range": f"bytes */{item.file_size}", "Content-Length": "0"}
+                start_response(_status(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE), [*headers.items()])
+                return []
+            wanted = range(item.file_size) if part is None else part
+            if part is not None:
+                headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{item.file_size}"
+            headers["Content-Length"] = str(len(wanted))
+            file = None if environ["REQUEST_METHOD"] == "HEAD" else library.media.open(item)
+        except MindiaError as error:
+            return _refuse(environ, start_response, HTTPStatus(error.http_status), error.code)
+        start_response(_status(HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT), [*headers.items()])
+        return [] if file is None else _Body(file, wanted)
+
+
+class _Body:
+    """The bytes of a range; the server closes it, whatever happens."""
+
+    def __init__(self, file: BinaryIO, wanted: range) -> None:
+        self._file = file
+        self._wanted = wanted
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(self._wanted.start)
+        left = len(self._wanted)
+        while left and (chunk := self._file.read(min(_CHUNK, left))):
+            left -= len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _headers(item: Media, granted: signed_urls.SignedUrl) -> dict[str, str]:
+    return {
+        "Content-Type": item.content_type,
+        "Content-Disposition": _disposition(granted.disposition, item.filename),
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "script-src 'none'",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Accept-Ranges": "bytes",
+        "ETag": _etag(item),
+        "Last-Modified": format_datetime(item.uploaded_at, usegmt=True),
+        "Cache-Control": f"private, immutable, max-age={max(0, granted.expires_at - int(time.time()))}",
+    }
+
+
+def _etag(item: Media) -> str:
+    return f'"{item.sha256}"'
+
+
+def _disposition(disposition: Disposition, filename: str) -> str:
+    """Return the header with the filename in both of its forms (RFC 6266, section 4.1 and appendix D)."""
+    plain = re.sub(r"[^ !#$&-\[\]-~]", "_", filename)
+    return f"{disposition}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _part(environ: Mapping[str, Any], item: Media) -> range | None:
+    """Return the bytes that are asked for, which may be none of them, or None for all (RFC 9110, section 14).
+
+    What cannot be understood is left out of account, and so are several ranges at once.
+    """
+    if environ["REQUEST_METHOD"] != "GET":
+        return None
+    whole = range(item.file_size)
+    match = re.fullmatch(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*", environ.get("HTTP_RANGE", ""), re.ASCII)
+    if match is None or match.groups() == ("", "") or environ.get("HTTP_IF_RANGE", _etag(item)) != _etag(item):
+        return None
+    first, last = match.groups()
+    if not first:
+        return whole[max(0, len(whole) - int(last)) :]
+    if last and int(last) < int(first):
+        return None
+    return whole[int(first) : int(last) + 1 if last else None]
+
+
+def _status(status: HTTPStatus) -> str:
+    return f"{status.value} {status.phrase}"
+
+
+def _refuse(
+    environ: Mapping[str, Any], start_response: StartResponse, status: HTTPStatus, reason: str, *, allow: bool = False
+) -> Iterable[bytes]:
+    """Say no without a word of what there is."""
+    body = f"{reason}\n".encode()
+    headers = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cache-Control", "no-store"),
+    ]
+    start_response(_status(status), headers + [("Allow", ", ".join(_METHODS))] * allow)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
