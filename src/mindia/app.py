@@ -35,7 +35,6 @@ from mindia.errors import (
     TransactionConflictError,
 )
 from mindia.library import Library, Transaction, tenant_id_of
-from mindia.services.background import Background
 from mindia.services.context import Scan, TenantContext
 from mindia.services.known_tenants import KnownTenants
 from mindia.services.leases import StagingLeases
@@ -183,7 +182,6 @@ class Mindia(Handle):
         self._describer = MetadataDescriber() if describer is None else _checked(describer, Describer, "describer")
         self._database = Database(database, settings=settings, on_fork=on_fork)
         self._leases = StagingLeases(self._database, settings)
-        self._background = Background()
         self._prober = _prober(settings)
         self._registry = TaskRegistry()
         self._scan = scan
@@ -194,7 +192,7 @@ class Mindia(Handle):
         self.tasks = TaskQueue(unit, None, self._registry)
         self.maintenance = Maintenance(self._database, storage, settings)
         # Also at exit, and when the application is forgotten without being closed.
-        self._finalizer = weakref.finalize(self, _close, self._background, self._prober, self._database, on_close)
+        self._finalizer = weakref.finalize(self, _close, self._prober, self._database, on_close)
 
     def __repr__(self) -> str:
         return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
@@ -344,7 +342,6 @@ class Mindia(Handle):
             tenant=lambda: known.active(tenant_id, unit),
             bucket=lambda: known.bucket(tenant_id, unit),
             unit=unit,
-            background=self._background,
             leases=self._leases,
             prober=self._prober,
             storage=self.storage,
@@ -374,8 +371,7 @@ def _prober(settings: Settings) -> Prober:
     return InProcessProber()
 
 
-def _close(background: Background, prober: Prober, database: Database, on_close: Callable[[], None] | None) -> None:
-    background.close()
+def _close(prober: Prober, database: Database, on_close: Callable[[], None] | None) -> None:
     prober.close()
     database.close()
     if on_close is not None:

@@ -61,7 +61,7 @@ class Settings:
             harm. Only for input that is trusted may it be False. A host whose `sys.executable` is no Python names one
             with `multiprocessing.set_executable`.
         parser_processes: How many files are parsed at once, each in a child process.
-        parser_timeout: How long a file may keep its parser busy.
+        parser_timeout: How long a file may keep its parser busy; a fifth of it goes to the text of a document at most.
         parser_memory_bytes: How much memory a parser may take, for its data.
         spool_folder: Where incoming bytes wait to be looked at; None is the system's temporary folder.
         spool_memory_bytes: Incoming bytes up to this size wait in memory.

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import attrs
 
 from mindia.domain.media import Disposition, Media
-from mindia.errors import MindiaError
+from mindia.errors import InvalidError, MindiaError
 from mindia.services import signed_urls
 
 if TYPE_CHECKING:
@@ -40,9 +40,16 @@ class MediaFiles:
 
     Args:
         app: Whose media.
+
+    Raises:
+        InvalidError: The application has no `Settings.secret_key`.
     """
 
     app: Mindia
+
+    def __attrs_post_init__(self) -> None:
+        if self.app.settings.secret_key is None:
+            raise InvalidError("signed URLs need Settings.secret_key: make one with secrets.token_urlsafe(32)")
 
     def __call__(self, environ: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""

@@ -522,8 +522,6 @@ def test_working_off_what_is_due_includes_maintenance(
 class Slow(MemoryStorage):
     """Reads its sources in pieces and does something between them, and after the last."""
 
-    is_local = False
-
     def __init__(self, between: Callable[[int], None], after: Callable[[], None]) -> None:
         super().__init__()
         self._between = between

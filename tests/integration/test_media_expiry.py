@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.integration.library_calls import SETTINGS
 from tests.integration.media_rows import Host, four_kinds, register, rows
@@ -25,9 +26,11 @@ PAST = datetime(2001, 2, 3, tzinfo=UTC)
 
 @pytest.fixture
 def app(database_url: str, storage: LocalStorage) -> Iterator[Mindia]:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("delete from mindia.tasks")  # what other tests have left to be done
     quick = Settings(isolate_parsers=False, public_url=SETTINGS.public_url, secret_key=SETTINGS.secret_key)
     with mindia.connect(database_url, storage=storage, settings=quick) as app:
-        app.maintenance.remove_expired()  # what other tests have left
+        app.maintenance.remove_expired()
         yield app
 
 

@@ -279,7 +279,7 @@ def filters_for(draw: st.DrawFn, items: Sequence[Media]) -> dict[str, Any]:
     return {name: draw(choices[name] | st.none() if name == names[0] else choices[name]) for name in names}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.data())
 def test_any_filters_together_select_what_the_model_says(shelf: Shelf, data: st.DataObject) -> None:
     filters = data.draw(filters_for(shelf.items))

@@ -47,7 +47,8 @@ class Contains:
     """Metadata condition: the value is a text with this text in it, whatever its case, or a list or object with this.
 
     Attributes:
-        value: The text, the element of the list, or the part of the object.
+        value: The text, the element of the list (of a list or object within it, a part is enough), or the part of the
+            object.
     """
 
     value: JsonValue

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -31,16 +32,16 @@ def main() -> None:
     import filetype  # noqa: F401 - warm before the first request
     import PIL.Image  # noqa: F401 - likewise
 
-    lost_bytes = 0
+    memory, lost_bytes = _Memory(), 0
     while True:
         message, files, _, _ = socket.recv_fds(channel, _MAX_REQUEST, 1)
         if not message:
             return
-        before_bytes = _data_bytes()
+        before_bytes = memory.used_bytes()
         answer = _answer(json.loads(message), files[0], memory_bytes)
         if "facts" not in answer:
             # Decoders that give up do not always give back: the next file would have less.
-            lost_bytes += max(0, _data_bytes() - before_bytes)
+            lost_bytes += max(0, memory.used_bytes() - before_bytes)
         answer["worn"] = lost_bytes > memory_bytes * _WORN
         content = json.dumps(answer, default=datetime.isoformat).encode()
         channel.sendall(len(content).to_bytes(8) + content)
@@ -77,13 +78,24 @@ class _PositionedFile(io.RawIOBase):
         super().close()
 
 
-def _data_bytes() -> int:
-    """Return how much of the memory that is limited is in use, or 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm") as file:  # noqa: PTH123 - of the system
-            return int(file.read().split()[5]) * resource.getpagesize()
-    except (OSError, IndexError, ValueError):
-        return 0
+class _Memory:
+    """How much of the memory that is limited is in use."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1  # this system does not tell
+
+    def used_bytes(self) -> int:
+        if self._file < 0:
+            return 0
+        return int(os.pread(self._file, 200, 0).split()[5]) * resource.getpagesize()
+
+
+@lru_cache(maxsize=16)
+def _settings(values: tuple[tuple[str, Any], ...], timeout_s: float) -> Settings:
+    return Settings(**dict(values), parser_timeout=timedelta(seconds=timeout_s))
 
 
 def _limit(memory_bytes: int) -> None:
@@ -104,7 +116,7 @@ def _answer(request: dict[str, Any], descriptor: int, memory_bytes: int) -> dict
                 size=request["size"],
                 filename=filename,
                 declared=request["declared"],
-                settings=Settings(**request["settings"], parser_timeout=timedelta(seconds=request["timeout_s"])),
+                settings=_settings(tuple(request["settings"].items()), request["timeout_s"]),
             )
     except MissingExtraError as error:
         return {"missing": error.args[0], "extra": error.extra}

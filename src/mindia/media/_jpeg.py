@@ -44,6 +44,11 @@ class Work:
     kept_bytes: int
 
 
+def may_have_scans(content: bytes) -> bool:
+    """Tell whether a picture may have more than one scan: quickly, and sometimes in vain."""
+    return content.count(bytes((0xFF, _SCAN_MARKER))) > 1
+
+
 def work(content: bytes, *, most_scans: int) -> Work:
     """Return what decoding takes, as far as the file can be understood. Counts no further than one more than told."""
     frame, progressive = b"", False

@@ -107,7 +107,8 @@ def sound(file: BinaryIO, *, most_seconds: float) -> Sound:
 class _Counter:
     def __init__(self, file: BinaryIO, most_seconds: float) -> None:
         self._file = file
-        self._file_size = file.seek(0, 2)
+        file.seek(0, 2)
+        self._file_size = file.tell()
         self._most_seconds = most_seconds
         self._start = self._at = 0
         self._buffer = b""
@@ -160,12 +161,15 @@ class _Counter:
             at += length
             count += 1
         size = min(at, len(buffer)) - self._at
-        if first and count > 1 and any(buffer.startswith(name, self._at + o) for name, os in _INDEXES for o in os):
+        if first and count > 1 and self._is_index():
             count -= 1
             size -= lengths[buffer[self._at : self._at + 3]]
         self._at = at
         self._seconds += count * kind.seconds
         self._size += size
+
+    def _is_index(self) -> bool:
+        return any(self._buffer.startswith(name, self._at + place) for name, places in _INDEXES for place in places)
 
     def _pass_over(self) -> None:
         """Go on behind a tag, or to the next place that looks like a frame."""

@@ -26,8 +26,8 @@ _TURNED = (5, 6, 7, 8)
 
 _MAX_SCANS = 500
 """More than any encoder makes; each goes over the whole picture again, and need not take more than a dozen bytes."""
-_MAX_SCANNED_PIXELS = 10_000_000_000
-"""Of all scans together: a hundred of the largest picture that `Settings` allow at first, or two seconds."""
+_MAX_SCANNED_PIXELS = 5_000_000_000
+"""Of all scans together: fifty of the largest picture that `Settings` allow at first, or a second or two."""
 _BYTES_PER_PIXEL = 8
 """What decoders of WebP and AVIF keep of a picture at least, beside the picture itself."""
 
@@ -92,7 +92,10 @@ def _kept_bytes(file: BinaryIO, kind: MediaType, filename: str) -> int:
         width, height = _webp.canvas(file.read(sniff.HEAD_BYTES))
         return _BYTES_PER_PIXEL * width * height
     if kind is sniff.JPEG:
-        work = _jpeg.work(file.read(), most_scans=_MAX_SCANS)
+        content = file.read()
+        if not _jpeg.may_have_scans(content):
+            return 0
+        work = _jpeg.work(content, most_scans=_MAX_SCANS)
         if work.scans > _MAX_SCANS or work.scans * work.pixels > _MAX_SCANNED_PIXELS:
             raise TooLargeError(
                 f"{filename!r} has {work.scans} scans or more of {work.pixels} pixels; the limits are {_MAX_SCANS} "

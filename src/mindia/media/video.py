@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
@@ -68,10 +67,6 @@ def probe_av(file: BinaryIO, kind: MediaType, *, filename: str, settings: Settin
         raise
     except (av.error.FFmpegError, OSError, ValueError, EOFError, IndexError) as error:
         _refuse_large_frames(file, kind, filename, settings)
-        if getattr(error, "errno", 0) == errno.ENOMEM:
-            raise TooLargeError(
-                f"{filename!r} needs more memory to be read than there is (Settings.parser_memory_bytes)"
-            ) from error
         reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
         raise CorruptMediaError(f"{filename!r} cannot be read as {kind.content_type}: {reason}") from error
     raise CorruptMediaError(f"{filename!r} ({kind.content_type}) has no {kind.kind} stream")

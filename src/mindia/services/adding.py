@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
@@ -116,16 +116,8 @@ def texts_of(media: Media) -> Texts:
     return _texts(media.filename, media, media.description, media.metadata)
 
 
-def add_staged(
-    context: TenantContext, staged: Staged, addition: Addition, *, stored: Callable[[], object] | None = None
-) -> Media:
+def add_staged(context: TenantContext, staged: Staged, addition: Addition) -> Media:
     """Make an item of what was staged, or find one of the same bytes.
-
-    Args:
-        context: Whose it is.
-        staged: What was staged.
-        addition: What is said about it.
-        stored: Waits until the bytes are stored, as the transaction does before it is committed; None where they are.
 
     Raises:
         NotFoundError: It is another tenant's.
@@ -133,14 +125,6 @@ def add_staged(
         StagedObjectExpiredError: What was staged has been swept, or added already.
     """
     new = prepared(context, staged, addition)
-    if stored is not None:
-
-        def write_meanwhile(session: Session) -> Media | ConflictError:
-            (item,) = add_all(session, [new])
-            stored()
-            return item
-
-        return _item(context.unit.run(write_meanwhile))
     if addition.on_duplicate is OnDuplicate.STORE:
         return _item(context.unit.run(lambda session: add_all(session, [new])[0], single=True))
 

@@ -96,7 +96,10 @@ class BulkAdd:
         position = pending = 0
         exhausted = False
         while True:
+            pulled_enough = time.monotonic() + _BATCH_WAIT_S
             while not exhausted and not self._cancel.is_set() and pending < _BATCH + self._concurrency:
+                if time.monotonic() > pulled_enough and not self._ready.empty():
+                    break  # sources that come slowly do not hold up those that are there
                 try:
                     source = next(sources)
                 except StopIteration:

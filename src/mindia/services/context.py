@@ -13,7 +13,6 @@ from mindia.db.session import Unit
 from mindia.describing.base import Describer
 from mindia.domain.media import Candidate
 from mindia.embedding.base import Embedder
-from mindia.services.background import Background
 from mindia.services.known_tenants import KnownTenant
 from mindia.services.leases import StagingLeases
 from mindia.storage.base import Storage
@@ -35,7 +34,6 @@ class TenantContext:
         tenant: Returns what is known of it; refuses one that is suspended or deleted.
         bucket: Returns the tenant's bucket.
         unit: Where statements run: each in a transaction of its own, or all in one that is open.
-        background: Threads for what a call does beside something else.
         leases: Keys for bytes that are about to be stored.
         prober: Finds out type and facts of files.
         storage: Where the bytes are.
@@ -50,7 +48,6 @@ class TenantContext:
     tenant: Callable[[], KnownTenant]
     bucket: Callable[[], str]
     unit: Unit
-    background: Background
     leases: StagingLeases
     prober: Prober
     storage: Storage

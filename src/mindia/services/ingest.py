@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import wait
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import attrs
 
 from mindia.config import Settings
 from mindia.domain.media import Candidate, MediaKind, Staged
-from mindia.errors import DatabaseUnavailableError, MindiaError
+from mindia.errors import MindiaError
 from mindia.media import sniff
 from mindia.media.names import clean_filename
-from mindia.media.probe import Pending, Probed
+from mindia.media.probe import Probed
 from mindia.media.sniff import MediaType
 from mindia.media.spool import Spooled, spool
 from mindia.repositories._text import storable
-from mindia.services._keys import original_key
 from mindia.services.context import TenantContext
 from mindia.services.leases import Slot
 from mindia.services.sources import Source, name_of, opened
@@ -47,19 +45,6 @@ class Received:
     original_filename: str
     declared: str | None
     settings: Settings
-
-
-@attrs.frozen(kw_only=True)
-class Arriving:
-    """Bytes that are being stored.
-
-    Attributes:
-        staged: What they will be.
-        stored: Waits until they are stored for good, and raises what storing them has raised.
-    """
-
-    staged: Staged
-    stored: Callable[[], object]
 
 
 @contextmanager
@@ -94,7 +79,7 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool) -> Stag
         StorageError: The object store failed.
     """
     spooled = incoming.spooled
-    if found := quickly_stored(context, incoming, sanitize=sanitize):
+    if found := _type_for_sure(context, incoming, sanitize=sanitize):
         return _stage_while_probing(context, incoming, found)
     probed = context.prober.probe(
         spooled.file,
@@ -123,67 +108,25 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool) -> Stag
 
 
 def _stage_while_probing(context: TenantContext, incoming: Received, found: MediaType) -> Staged:
-    slot = context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    with _begun(context, incoming) as pending:
-        file = _from_start(incoming.spooled.file)
-        context.leases.put(context.storage, slot, file, content_type=found.content_type)
-        try:
-            return _staged(slot, incoming, pending.result(), incoming.spooled)
-        except BaseException:
-            _discard(context, slot, found.kind)
-            raise
-
-
-@contextmanager
-def arriving(context: TenantContext, incoming: Received, found: MediaType) -> Iterator[Arriving]:
-    """Store bytes in the background, and yield what they are as soon as their parser has confirmed them.
-
-    The transaction that adds them is to wait for them. Since it has their lease, that can neither end nor be renewed
-    meanwhile. An exception removes them again, unless an item may have been made of them.
-
-    Args:
-        context: Whose they are.
-        incoming: What has been received.
-        found: Their type: what `quickly_stored` returned.
-    """
-    slot = context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    with _begun(context, incoming) as pending:
-        storing = context.background.submit(
-            context.storage.put,
-            slot.s3_bucket,
-            original_key(slot.key),
-            io.BytesIO(_from_start(incoming.spooled.file).read()),
-            content_type=found.content_type,
-        )
-        try:
-            staged = _staged(slot, incoming, pending.result(), incoming.spooled)
-        except BaseException:
-            wait([storing])
-            _discard(context, slot, found.kind)
-            raise
-    try:
-        yield Arriving(staged=staged, stored=storing.result)
-    except DatabaseUnavailableError:
-        wait([storing])
-        raise  # the item may be there all the same: the sweep will see
-    except BaseException:
-        wait([storing])
-        _discard(context, slot, found.kind)
-        raise
-
-
-def _begun(context: TenantContext, incoming: Received) -> AbstractContextManager[Pending]:
+    """Store bytes while their parser is at work on them; where it refuses them, they are removed again."""
     spooled = incoming.spooled
-    return context.prober.begin(
+    slot = context.leases.take(context.tenant_id, s3_bucket=context.bucket())
+    with context.prober.begin(
         spooled.file,
         size=spooled.size,
         filename=incoming.filename,
         declared=incoming.declared,
         settings=incoming.settings,
-    )
+    ) as pending:
+        context.leases.put(context.storage, slot, _from_start(spooled.file), content_type=found.content_type)
+        try:
+            return _staged(slot, incoming, pending.result(), spooled)
+        except BaseException:
+            _discard(context, slot, found.kind)
+            raise
 
 
-def quickly_stored(context: TenantContext, incoming: Received, *, sanitize: bool) -> MediaType | None:
+def _type_for_sure(context: TenantContext, incoming: Received, *, sanitize: bool) -> MediaType | None:
     """Return the type of a file that is stored quickly as it is, and whose parser can only confirm it or refuse it."""
     if sanitize or context.scan is not None or not 0 < incoming.spooled.size <= incoming.settings.spool_memory_bytes:
         return None

@@ -60,10 +60,10 @@ class MediaReader(Handle):
         """Return items in the order of their ids, without those that are not found.
 
         Args:
-            media_ids: Any number of them, each at most once.
+            media_ids: Any number of them; one that is given twice is returned once.
         """
         context = self._context
-        ids = list(media_ids)
+        ids = list(dict.fromkeys(media_ids))
         found: dict[UUID, Media] = {}
         for start in range(0, len(ids), MAX_PAGE):
             part = ids[start : start + MAX_PAGE]

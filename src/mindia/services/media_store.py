@@ -123,11 +123,6 @@ class MediaStore(MediaReader):
                 found = adding.add_duplicate(context, incoming, addition)
                 if found is not None:
                     return found
-            if addition.on_duplicate is OnDuplicate.STORE and getattr(context.storage, "is_local", False):
-                quickly = ingest.quickly_stored(context, incoming, sanitize=sanitize)
-                if quickly is not None:
-                    with ingest.arriving(context, incoming, quickly) as arrival:
-                        return adding.add_staged(context, arrival.staged, addition, stored=arrival.stored)
             staged = ingest.stage(context, incoming, sanitize=sanitize)
         try:
             added = adding.add_staged(context, staged, addition)
@@ -248,14 +243,15 @@ class MediaStore(MediaReader):
             if item is None:
                 raise NotFoundError(f"there is no media item {media_id}")
             changed = changed_from(item)
-            if changed == item and _as_json(changed.metadata) == _as_json(item.metadata):  # where 1 is not true
+            same_metadata = _as_json(changed.metadata) == _as_json(item.metadata)  # where 1 is not true
+            if changed == item and same_metadata:
                 return item
             texts = texts_of(changed)
             updated_at = media_change.update(
                 session,
                 changed,
                 texts=texts,
-                texts_differ=texts != texts_of(item),
+                texts_differ=not same_metadata or texts != texts_of(item),
                 task_id=task_id,
                 event=MediaEvent.of(changed, "updated", id=event_id, occurred_at=datetime.now(UTC)),
             )

@@ -73,7 +73,7 @@ def selection(filters: Filters) -> Selection:
     if "filename" in given:
         parameters |= _pattern("filename", filters["filename"])
     if "content_type" in given:
-        parameters["content_type"] = _pattern("content_type", filters["content_type"])["content_type"]
+        parameters["content_type"] = _pattern("content_type", filters["content_type"])["content_type"].lower()
     for name in ("min_bytes", "max_bytes"):
         if name in given:
             parameters[name] = _size(name, given[name])
@@ -142,12 +142,12 @@ def _kinds(given: MediaKind | str | Sequence[MediaKind | str] | None) -> list[Me
     return sorted({parse_kind(kind) for kind in given})
 
 
-def _pattern(name: str, given: object) -> dict[str, object]:
+def _pattern(name: str, given: object) -> dict[str, str]:
     """Return a pattern as `like` takes it, and the range of what begins as it does, which the index can look up."""
     if not isinstance(given, str) or not 1 <= len(given) <= _MAX_PATTERN or storable(given) != given:
         raise InvalidError(f"{name} must be a pattern of 1 to {_MAX_PATTERN} characters, not {str(given)[:80]!r}")
     like = re.sub(r"[\\%_]", r"\\\g<0>", given).replace("*", "%").replace("?", "_")
-    found: dict[str, object] = {name: like}
+    found = {name: like}
     prefix = re.split(r"[*?]", given, maxsplit=1)[0]
     if prefix:
         found[f"{name}_from"] = prefix

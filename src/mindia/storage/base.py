@@ -41,9 +41,6 @@ class Storage(Protocol):
     A bucket comes to be with its first object. Each method raises `InvalidError` for a key that `check_key` refuses and
     a bucket that `check_bucket` refuses, `StorageUnavailableError` where trying again later may help, and
     `StorageError` where it will not. What a source raises passes through. `mindia.testing.storage` tests all of it.
-
-    A storage on the same machine may have an attribute `is_local` that is true: a transaction then waits for small
-    objects to be stored, which takes no longer than its statements.
     """
 
     @property

@@ -32,7 +32,6 @@ class LocalStorage:
     """
 
     region = "local"
-    is_local = True
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()

@@ -15,7 +15,6 @@ class MemoryStorage:
     """Objects in a dictionary."""
 
     region = "local"
-    is_local = True
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], bytes] = {}

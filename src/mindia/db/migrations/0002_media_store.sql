@@ -61,7 +61,7 @@ drop view mindia.media;
 
 -- All four kinds as one list, those that have expired among them.
 create view mindia.all_media with (security_invoker = true) as
-    select 'image'::mindia.entity_type as kind, id, tenant_id, filename collate "C" as filename, original_filename,
+    select 'image'::mindia.entity_type as kind, id, tenant_id, filename::text collate "C" as filename, original_filename,
            s3_key, content_type, file_size, sha256, metadata, description, details, is_shared,
            uploaded_at, updated_at, expires_at, width, height,
            null::double precision as duration, null::integer as bitrate, null::integer as sample_rate,
@@ -69,19 +69,19 @@ create view mindia.all_media with (security_invoker = true) as
            null::mindia.processing_status as processing_status, null::varchar(512) as hls_master_key
       from mindia.images
     union all
-    select 'video'::mindia.entity_type, id, tenant_id, filename collate "C", original_filename,
+    select 'video'::mindia.entity_type, id, tenant_id, filename::text collate "C", original_filename,
            s3_key, content_type, file_size, sha256, metadata, description, details, is_shared,
            uploaded_at, updated_at, expires_at, width, height,
            duration, null, null, null, null, processing_status, hls_master_key
       from mindia.videos
     union all
-    select 'audio'::mindia.entity_type, id, tenant_id, filename collate "C", original_filename,
+    select 'audio'::mindia.entity_type, id, tenant_id, filename::text collate "C", original_filename,
            s3_key, content_type, file_size, sha256, metadata, description, details, is_shared,
            uploaded_at, updated_at, expires_at, null, null,
            duration, bitrate, sample_rate, channels, null, null, null
       from mindia.audios
     union all
-    select 'document'::mindia.entity_type, id, tenant_id, filename collate "C", original_filename,
+    select 'document'::mindia.entity_type, id, tenant_id, filename::text collate "C", original_filename,
            s3_key, content_type, file_size, sha256, metadata, description, details, is_shared,
            uploaded_at, updated_at, expires_at, null, null,
            null, null, null, null, page_count, null, null
