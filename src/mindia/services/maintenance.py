@@ -14,9 +14,8 @@ from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import OwnTransaction, Session
 from mindia.errors import InvalidError, StorageError, TenantInactiveError
-from mindia.repositories import media, media_change, objects
+from mindia.repositories import objects
 from mindia.services._keys import original_key
-from mindia.services.deleting import delete_items
 from mindia.storage.base import Storage
 
 _BATCH = 100
@@ -70,6 +69,8 @@ class Maintenance(Handle):
 
         Those of a tenant that is suspended stay until it is reactivated.
         """
+        from mindia.repositories import media_change  # costs more than the rest of this module
+
         removed = 0
         with self._database.transaction() as session:
             tenants = media_change.expired(session, limit=_MAX_EXPIRED)
@@ -79,6 +80,9 @@ class Maintenance(Handle):
         return removed
 
     def _remove_expired(self, tenant_id: UUID, media_ids: Sequence[UUID]) -> int:
+        from mindia.repositories import media
+        from mindia.services.deleting import delete_items
+
         event_ids = {media_id: uuid7() for media_id in media_ids}
 
         def work(session: Session) -> int:
