@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mindia import Image
 from mindia.domain.filters import MediaOrder
 from mindia.errors import InvalidError
-from mindia.services.selection import name_place, place_after, place_before, selection, shown
+from mindia.services._named import shown
+from mindia.services.selection import name_place, place_after, place_before, selection
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 

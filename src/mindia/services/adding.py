@@ -23,6 +23,7 @@ from mindia.repositories._text import storable
 from mindia.repositories.media_add import NewLink, NewMedia, Texts
 from mindia.services._keys import original_key
 from mindia.services._metadata import checked_metadata
+from mindia.services._named import named
 from mindia.services.context import TenantContext
 from mindia.services.ingest import Received
 
@@ -70,20 +71,8 @@ class Addition:
             description=checked_description(description),
             metadata=checked_metadata(metadata),
             expires_at=expires_at,
-            on_duplicate=parse_policy(on_duplicate),
+            on_duplicate=named(on_duplicate, OnDuplicate, argument="on_duplicate"),
         )
-
-
-def parse_policy(on_duplicate: OnDuplicate | str) -> OnDuplicate:
-    """Return the policy of that name.
-
-    Raises:
-        InvalidError: There is none.
-    """
-    try:
-        return OnDuplicate(on_duplicate)
-    except ValueError:
-        raise InvalidError(f"on_duplicate must be one of {', '.join(OnDuplicate)}, not {on_duplicate!r}") from None
 
 
 def checked_expiry(expires_at: datetime | None) -> None:

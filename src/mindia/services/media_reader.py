@@ -19,8 +19,9 @@ from mindia.errors import InvalidError, MindiaError, NotFoundError, StorageError
 from mindia.repositories import media as repository
 from mindia.repositories import media_find
 from mindia.services import signed_urls
+from mindia.services._named import named, shown
 from mindia.services.context import TenantContext
-from mindia.services.selection import name_place, parse_order, place_after, place_before, selection, shown
+from mindia.services.selection import name_place, place_after, place_before, selection
 
 MAX_PAGE = 1000
 
@@ -101,7 +102,7 @@ class MediaReader(Handle):
         _check_length("limit", limit)
         if after is not None and before is not None:
             raise InvalidError("after and before name two places; a page has one: leave one of them out")
-        wanted = parse_order(order)
+        wanted = named(order, MediaOrder, argument="order")
         place = None
         if after is not None:
             place = place_after(after, wanted)

@@ -21,6 +21,7 @@ from mindia.repositories import media as repository
 from mindia.repositories import media_change
 from mindia.services import adding, ingest
 from mindia.services._metadata import check_key_count, checked_metadata
+from mindia.services._named import named
 from mindia.services.adding import Addition, checked_description, checked_expiry, texts_of
 from mindia.services.deleting import delete_items
 from mindia.services.ingest import as_handed_in
@@ -171,7 +172,7 @@ class MediaStore(MediaReader):
         return BulkAdd(
             self._context,
             concurrency=concurrency,
-            on_duplicate=adding.parse_policy(on_duplicate),
+            on_duplicate=named(on_duplicate, OnDuplicate, argument="on_duplicate"),
             sanitize=self._sanitize(sanitize),
             progress=progress,
             cancel=cancel,

@@ -13,8 +13,8 @@ from mindia.embedding.base import stored_vectors
 from mindia.errors import InvalidError, NotFoundError, TransactionConflictError
 from mindia.repositories import media as media_repository
 from mindia.repositories import search as repository
+from mindia.services._named import named
 from mindia.services.context import TenantContext
-from mindia.services.selection import parse_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ class SearchIndex(Handle):
             vector=_as_text(stored_vectors(embedder.embed_queries([plain]), embedder=embedder, count=1))[0],
             model_name=embedder.model_name,
             threshold=embedder.similarity_threshold,
-            kind=None if kind is None else parse_kind(kind),
+            kind=None if kind is None else named(kind, MediaKind, argument="kind"),
             limit=limit,
             depth=max(_MIN_DEPTH, limit),
         )

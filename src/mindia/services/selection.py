@@ -17,42 +17,11 @@ from mindia.errors import InvalidError
 from mindia.repositories._text import storable
 from mindia.repositories.media_find import Place, Selection, metadata_parameters
 from mindia.services._metadata import checked_key, checked_value
+from mindia.services._named import named, shown
 
 MAX_CONDITIONS = 10
 _MAX_PATTERN = 1024
 _MAX_NUMBER = 2**63 - 1
-
-
-def shown(given: object) -> str:
-    """Return a value as messages show it."""
-    try:
-        return repr(given)[:80]
-    except ValueError:  # a number of thousands of digits
-        return "what cannot be shown"
-
-
-def parse_kind(kind: MediaKind | str) -> MediaKind:
-    """Return the kind of that name.
-
-    Raises:
-        InvalidError: There is none.
-    """
-    try:
-        return MediaKind(kind)
-    except ValueError:
-        raise InvalidError(f"kind must be one of {', '.join(MediaKind)}, not {shown(kind)}") from None
-
-
-def parse_order(order: MediaOrder | str) -> MediaOrder:
-    """Return the order of that name.
-
-    Raises:
-        InvalidError: There is none.
-    """
-    try:
-        return MediaOrder(order)
-    except ValueError:
-        raise InvalidError(f"order must be one of {', '.join(MediaOrder)}, not {shown(order)}") from None
 
 
 def selection(filters: Filters) -> Selection:
@@ -136,10 +105,10 @@ def _kinds(given: MediaKind | str | Sequence[MediaKind | str] | None) -> list[Me
     if given is None:
         return None
     if isinstance(given, str):
-        return [parse_kind(given)]
+        return [named(given, MediaKind, argument="kind")]
     if not isinstance(given, Sequence) or not given:
         raise InvalidError(f"kind must be one of {', '.join(MediaKind)}, or a list of some of them, not {shown(given)}")
-    return sorted({parse_kind(kind) for kind in given})
+    return sorted({named(kind, MediaKind, argument="kind") for kind in given})
 
 
 def _pattern(name: str, given: object) -> dict[str, str]:

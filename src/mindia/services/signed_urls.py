@@ -15,6 +15,7 @@ import attrs
 from mindia.config import Settings
 from mindia.domain.media import Disposition, Media
 from mindia.errors import InvalidError, SignatureError
+from mindia.services._named import named
 
 MAX_LIFETIME = timedelta(days=365)
 
@@ -46,10 +47,7 @@ def sign(media: Media, *, settings: Settings, expires_in: timedelta, disposition
     """
     if not isinstance(expires_in, timedelta) or not timedelta(seconds=1) <= expires_in <= MAX_LIFETIME:
         raise InvalidError(f"expires_in must be a timedelta of a second to a year, not {expires_in!r}")
-    try:
-        wanted = Disposition(disposition)
-    except ValueError:
-        raise InvalidError(f"disposition must be one of {', '.join(Disposition)}, not {disposition!r}") from None
+    wanted = named(disposition, Disposition, argument="disposition")
     if settings.public_url is None:
         raise InvalidError(
             "Settings.public_url is not set: the address below which mindia.serving.MediaFiles serves media"
