@@ -13,20 +13,20 @@ Each is called 100 times in a row, in turns with the others; the ratio is the me
 
 from __future__ import annotations
 
-import random
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
 import psycopg
+from benchmarks._items import fill
 from benchmarks._report import Figure, Goal, options, report
 from benchmarks._server import Server, server
+from benchmarks._timing import Call, interleaved
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 
@@ -34,49 +34,7 @@ import mindia
 from mindia import Library, MemoryStorage, Tenant
 from mindia.db._cursor import OwnCursor
 
-_CALLS = 100
 _PAGE = 1000
-
-_SPECIAL = {
-    "image": ("s3_url, width, height", "'s3://bench/originals/' || id, 4032, 3024"),
-    "video": ("duration, width, height", "61.5, 1920, 1080"),
-    "audio": ("duration, bitrate, sample_rate, channels", "182.25, 192000, 44100, 2"),
-    "document": ("page_count", "12"),
-}
-
-# The bits of a UUIDv7, from the time of the row and its number.
-_ROWS = """
-create temporary table items as
-select n, mod(n, 4) as kind, moment,
-       (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || '7' || substr(noise, 1, 3)
-        || '8' || substr(noise, 4, 15))::uuid as id,
-       jsonb_build_object('album', 'album ' || mod(n, 1000), 'camera', 'camera ' || mod(n, 7), 'rating',
-                          mod(n, 5)) as metadata
-from (select n, md5(n::text) as noise, now() - (%(items)s - n) * interval '1 second' as moment
-      from generate_series(1, %(items)s) as n) as numbers
-"""
-
-_MEDIA = """
-insert into mindia.{table} (id, tenant_id, filename, original_filename, s3_key, content_type, file_size, sha256,
-                            metadata, uploaded_at, updated_at, {columns})
-select id, %(tenant_id)s, 'item_' || n || '.bin', 'item ' || n || '.bin', 'originals/' || id, {content_type},
-       1000000 + n, sha256(n::text::bytea), metadata, moment, moment, {values}
-from items where kind = %(kind)s
-"""
-
-_TEXTS = """
-insert into mindia.search_documents (tenant_id, entity_id, entity_type, title, metadata, tsv, updated_at)
-select %(tenant_id)s, id, (array['image', 'video', 'audio', 'document'])[kind + 1]::mindia.entity_type, 'item ' || n,
-       metadata, setweight(to_tsvector('english', 'item ' || n || ' album ' || mod(n, 1000)), 'A'), moment
-from items
-"""
-
-
-class Call(Protocol):
-    """What is measured."""
-
-    def __call__(self) -> object:
-        """Do it once."""
 
 
 def main() -> None:
@@ -86,7 +44,7 @@ def main() -> None:
         app = stack.enter_context(mindia.connect(running.url, storage=MemoryStorage()))
         tenant = app.tenants.create("Bench")
         items = 100_000 if chosen.quick else 1_000_000
-        ids = _fill(running, tenant, items)
+        ids = fill(running, tenant, items)
         print(f"{items:,} items; fsync {running.setting('fsync')}", end="\n\n")
         library = app.library(tenant)
         places = {limit: _place(library, limit) for limit in (50, 20)}
@@ -101,7 +59,7 @@ def main() -> None:
         for limit, place in places.items():
             calls[f"first {limit}"] = lambda limit=limit: library.media.find(limit=limit)
             calls[f"later {limit}"] = lambda limit=limit, place=place: library.media.find(limit=limit, after=place)
-        times = _interleaved(calls, repeats=5 if chosen.quick else 15)
+        times = interleaved(calls, repeats=5 if chosen.quick else 15)
         _print_plans(running, tenant, places[50], ids[0])
         others = {"PostgreSQL": running.setting("server_version")}
 
@@ -126,29 +84,6 @@ def main() -> None:
     )
 
 
-def _fill(running: Server, tenant: Tenant, items: int) -> list[UUID]:
-    """Write the items straight into the tables, and return some of their ids."""
-    with psycopg.connect(running.url, autocommit=True) as connection:
-        connection.execute("set maintenance_work_mem = '1GB'")
-        with psycopg.ClientCursor(connection) as cursor:
-            cursor.execute(_ROWS, {"items": items})
-            for kind, (name, (columns, values)) in enumerate(_SPECIAL.items()):
-                query = sql.SQL(_MEDIA).format(
-                    table=sql.Identifier(name + "s"),
-                    columns=sql.SQL(columns),
-                    values=sql.SQL(values),
-                    content_type=sql.Literal(f"{name}/x-bench"),
-                )
-                cursor.execute(query, {"tenant_id": tenant.id, "kind": kind})
-            cursor.execute(_TEXTS, {"tenant_id": tenant.id})
-            cursor.execute("select id from items where mod(n, %s) = 0", [items // 1000])
-            ids = [row[0] for row in cursor.fetchall()]
-            cursor.execute("vacuum (analyze)")
-            cursor.execute("checkpoint")
-    random.Random(1).shuffle(ids)
-    return ids
-
-
 def _place(library: Library, limit: int) -> str:
     """Walk through the pages, and return where the thousandth begins."""
     place = None
@@ -161,28 +96,6 @@ def _place(library: Library, limit: int) -> str:
 def _select_1(pool: ConnectionPool[Any]) -> None:
     with pool.connection() as connection:
         connection.execute("select 1").fetchone()
-
-
-def _interleaved(calls: Mapping[str, Call], *, repeats: int) -> dict[str, list[float]]:
-    """Return the median of the calls of each repeat, in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        _timed(call)  # prepares the statements, and has the server settle on a plan
-    names = list(calls)
-    for number in range(repeats):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            times[name].append(_timed(calls[name]))
-    return times
-
-
-def _timed(call: Call) -> float:
-    taken = []
-    for _ in range(_CALLS):
-        began = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - began)
-    return median(taken) * 1000
 
 
 def _print_plans(running: Server, tenant: Tenant, place: str, media_id: UUID) -> None:

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.integration.library_calls import SETTINGS
 
 import mindia
 from mindia import Library, LocalStorage, Mindia, Tenant
 from mindia.db.embedded import EmbeddedServer
+from mindia.db.roles import set_up
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +34,39 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.close()
 
 
+@attrs.frozen
+class Roles:
+    """The roles that an application of the tests logs in as, and takes on to go across tenants."""
+
+    application: str
+    worker: str
+
+
 @pytest.fixture(scope="session")
-def database_url(server_url: str) -> Iterator[str]:
+def roles(server_url: str) -> Iterator[Roles]:
+    """Names of roles, which are dropped after the databases that know them."""
+    suffix = uuid.uuid4().hex[:12]
+    roles = Roles(f"mindia_app_{suffix}", f"mindia_worker_{suffix}")
+    yield roles
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        for name in (roles.application, roles.worker):
+            connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def application_url(database_url: str, roles: Roles) -> str:
+    """The database that the tests share, as a role that row-level security holds to one tenant."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        set_up(connection, application=roles.application, worker=roles.worker)
+        if password := conninfo_to_dict(database_url).get("password"):
+            connection.execute(
+                sql.SQL("alter role {} password {}").format(sql.Identifier(roles.application), sql.Literal(password))
+            )
+    return make_conninfo(database_url, user=roles.application)
+
+
+@pytest.fixture(scope="session")
+def database_url(server_url: str, roles: Roles) -> Iterator[str]:  # noqa: ARG001 - dropped before the roles
     """A database with Mindia's tables, shared by the tests: each makes tenants of its own."""
     with _database(server_url) as url:
         with mindia.connect(url, storage=mindia.MemoryStorage()) as app:
@@ -62,8 +95,9 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 
 @pytest.fixture
-def app(database_url: str, storage: LocalStorage) -> Iterator[Mindia]:
-    with mindia.connect(database_url, storage=storage, settings=SETTINGS) as app:
+def app(application_url: str, roles: Roles, storage: LocalStorage) -> Iterator[Mindia]:
+    settings = attrs.evolve(SETTINGS, worker_role=roles.worker)
+    with mindia.connect(application_url, storage=storage, settings=settings) as app:
         yield app
 
 

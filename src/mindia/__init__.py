@@ -12,6 +12,8 @@ if _TYPE_CHECKING:
     from mindia.app import local as local
     from mindia.config import Settings as Settings
     from mindia.describing.metadata import MetadataDescriber as MetadataDescriber
+    from mindia.domain.archives import ExportReport as ExportReport
+    from mindia.domain.archives import ImportReport as ImportReport
     from mindia.domain.bulk import AddReport as AddReport
     from mindia.domain.bulk import AddResult as AddResult
     from mindia.domain.bulk import DeleteReport as DeleteReport
@@ -41,9 +43,18 @@ if _TYPE_CHECKING:
     from mindia.domain.tasks import Task as Task
     from mindia.domain.tasks import TaskStatus as TaskStatus
     from mindia.domain.tasks import WorkReport as WorkReport
+    from mindia.domain.tenant_deletion import RemovedRows as RemovedRows
+    from mindia.domain.tenant_deletion import TenantDeletionProgress as TenantDeletionProgress
+    from mindia.domain.tenant_deletion import TenantDeletionReport as TenantDeletionReport
+    from mindia.domain.tenants import ApiKey as ApiKey
+    from mindia.domain.tenants import IssuedApiKey as IssuedApiKey
     from mindia.domain.tenants import MediaLimits as MediaLimits
+    from mindia.domain.tenants import Quota as Quota
     from mindia.domain.tenants import Tenant as Tenant
     from mindia.domain.tenants import TenantStatus as TenantStatus
+    from mindia.domain.tenants import Usage as Usage
+    from mindia.domain.tenants import User as User
+    from mindia.domain.tenants import UserRole as UserRole
     from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder
     from mindia.errors import MindiaError as MindiaError
     from mindia.library import Library as Library
@@ -58,6 +69,7 @@ _HOMES = {
     "mindia.app": ("Mindia", "connect", "local"),
     "mindia.config": ("Settings",),
     "mindia.describing.metadata": ("MetadataDescriber",),
+    "mindia.domain.archives": ("ExportReport", "ImportReport"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
     "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),
     "mindia.domain.media": (
@@ -66,7 +78,10 @@ _HOMES = {
     ),
     "mindia.domain.search": ("SearchResult", "SearchResults"),
     "mindia.domain.tasks": ("Priority", "Task", "TaskStatus", "WorkReport"),
-    "mindia.domain.tenants": ("MediaLimits", "Tenant", "TenantStatus"),
+    "mindia.domain.tenant_deletion": ("RemovedRows", "TenantDeletionProgress", "TenantDeletionReport"),
+    "mindia.domain.tenants": (
+        "ApiKey", "IssuedApiKey", "MediaLimits", "Quota", "Tenant", "TenantStatus", "Usage", "User", "UserRole",
+    ),
     "mindia.embedding.lexical": ("LexicalEmbedder",),
     "mindia.errors": ("MindiaError",),
     "mindia.library": ("Library", "LibraryTransaction", "Transaction"),

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
@@ -21,10 +22,10 @@ from mindia.db._translate import translate
 from mindia.db.database import Database
 from mindia.db.migrator import Migration
 from mindia.db.server import ServerFacts
-from mindia.db.session import OwnTransaction, Unit
+from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Unit
 from mindia.describing.base import Describer
 from mindia.describing.metadata import MetadataDescriber
-from mindia.domain.tenants import Tenant
+from mindia.domain.tenants import ApiKey, Tenant, User, UserRole
 from mindia.embedding.base import Embedder
 from mindia.embedding.lexical import LexicalEmbedder
 from mindia.errors import (
@@ -34,13 +35,16 @@ from mindia.errors import (
     MindiaError,
     TransactionConflictError,
 )
-from mindia.library import Library, Transaction, tenant_id_of
+from mindia.library import Library, Transaction, initiator_of, tenant_id_of
+from mindia.services.api_keys import ApiKeyVerifier, KnownKeys
 from mindia.services.context import Scan, TenantContext
 from mindia.services.known_tenants import KnownTenants
 from mindia.services.leases import StagingLeases
+from mindia.services.login_attempts import LoginAttempts
 from mindia.services.maintenance import Maintenance
+from mindia.services.movable_tenants import MovableTenants
+from mindia.services.passwords import Passwords
 from mindia.services.task_queue import TaskQueue
-from mindia.services.tenants import Tenants
 from mindia.storage.base import Storage
 from mindia.storage.local import LocalStorage
 from mindia.worker.handlers import register_builtin
@@ -53,6 +57,9 @@ if TYPE_CHECKING:
     from mindia.media.probe import Prober
     from mindia.worker.loop import Worker
     from mindia.worker.runner import Runtime
+
+_APPLICATION, _WORKER = "mindia_app", "mindia_worker"
+"""Roles of the embedded server."""
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -86,6 +93,8 @@ def local(
         EmbeddedServerError: It cannot be started.
         SchemaTooNewError: A newer version of Mindia was here.
     """
+    from psycopg.conninfo import make_conninfo
+
     from mindia.db.embedded import EmbeddedServer
     from mindia.db.home import home_path, make_home, secret_key
 
@@ -93,21 +102,24 @@ def local(
     server = EmbeddedServer(folder)
     make_home(folder)
     settings = Settings() if settings is None else _checked(settings, Settings, "settings")
-    if settings.secret_key is None:
-        settings = attrs.evolve(settings, secret_key=secret_key(folder))
+    worker = settings.worker_role or _WORKER
+    settings = attrs.evolve(settings, secret_key=settings.secret_key or secret_key(folder), worker_role=worker)
     with ExitStack() as undo:
         undo.callback(server.close)
+        owner = server.start()
         app = Mindia(
-            server.start(),
+            make_conninfo(owner, user=_APPLICATION),
             storage=LocalStorage(folder / "objects") if storage is None else storage,
             embedder=embedder,
             describer=describer,
             scan=scan,
             settings=settings,
+            owner=owner,
             on_fork=server.start,
             on_close=server.close,
         )
         app.migrate()
+        app._database.set_up_roles(application=_APPLICATION, worker=worker)
         undo.pop_all()
     return app
 
@@ -159,8 +171,9 @@ class Mindia(Handle):
     Attributes:
         settings: Limits and times.
         storage: Where the bytes are.
-        tenants: Makes and changes tenants.
+        tenants: Makes and changes tenants, exports and imports them.
         tasks: Tasks without a tenant.
+        api_keys: Tells whose a token is.
         maintenance: Removes bytes that nothing points at.
     """
 
@@ -173,6 +186,7 @@ class Mindia(Handle):
         describer: Describer | None,
         scan: Scan | None,
         settings: Settings,
+        owner: str | None = None,
         on_fork: Callable[[], object] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -180,16 +194,38 @@ class Mindia(Handle):
         self.storage = _checked(storage, Storage, "storage")
         self._embedder = LexicalEmbedder() if embedder is None else _checked(embedder, Embedder, "embedder")
         self._describer = MetadataDescriber() if describer is None else _checked(describer, Describer, "describer")
-        self._database = Database(database, settings=settings, on_fork=on_fork)
+        self._database = Database(database, settings=settings, owner=owner, on_fork=on_fork)
         self._leases = StagingLeases(self._database, settings)
         self._prober = _prober(settings)
         self._registry = TaskRegistry()
         self._scan = scan
         self._known_tenants = KnownTenants(settings)
         register_builtin(self._registry)
-        unit = OwnTransaction(self._database, None)
-        self.tenants = Tenants(unit, storage, self._known_tenants)
-        self.tasks = TaskQueue(unit, None, self._registry)
+        unit = OwnTransaction(self._database, ACROSS_TENANTS)
+        self._make_context = partial(
+            TenantContext,
+            leases=self._leases,
+            prober=self._prober,
+            storage=self.storage,
+            embedder=self._embedder,
+            describer=self._describer,
+            registry=self._registry,
+            scan=self._scan,
+            settings=self.settings,
+        )
+        self.tenants = MovableTenants(
+            unit,
+            storage,
+            self._known_tenants,
+            database=self._database,
+            settings=settings,
+            make_context=self._make_context,
+        )
+        self.tasks = TaskQueue.of_system(unit, self._registry)
+        self._known_keys = KnownKeys()
+        self.api_keys = ApiKeyVerifier(self._database, self._known_keys)
+        self._passwords = Passwords(settings)
+        self._login_attempts = LoginAttempts(self._database, settings)
         self.maintenance = Maintenance(self._database, storage, settings)
         # Also at exit, and when the application is forgotten without being closed.
         self._finalizer = weakref.finalize(self, _close, self._prober, self._database, on_close)
@@ -197,14 +233,17 @@ class Mindia(Handle):
     def __repr__(self) -> str:
         return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
 
-    def library(self, tenant: Tenant | UUID) -> Library:
+    def library(self, tenant: Tenant | UUID, *, user: User | ApiKey | UUID | None = None) -> Library:
         """Return all that belongs to a tenant, and nothing else.
 
         Args:
             tenant: The tenant or its id. That there is one, and that it is active, is checked by every call.
+            user: The user or API key on whose behalf calls are made, or the id of one. Every call looks whether it is
+                still active, and whether its role suffices; tasks and events tell who it was. Without one everything
+                is allowed: that is for the host itself.
         """
-        tenant_id = tenant_id_of(tenant)
-        return Library(self, self._context(tenant_id, OwnTransaction(self._database, tenant_id)))
+        unit = partial(OwnTransaction, self._database)
+        return Library(self, self._context(tenant_id_of(tenant), unit, initiator=initiator_of(user)))
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -278,7 +317,9 @@ class Mindia(Handle):
         return Worker(self._runtime(), concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s)
 
     def check(self) -> ServerFacts:
-        """Connect, and return what the server says about itself.
+        """Connect, and return what the server says about itself, and about the role that we are on it.
+
+        Its `role.why_not_isolated` tells where row-level security is not in force.
 
         Raises:
             DatabaseUnavailableError: It cannot be reached.
@@ -335,21 +376,20 @@ class Mindia(Handle):
             library_of=self.library,
         )
 
-    def _context(self, tenant_id: UUID, unit: Unit) -> TenantContext:
+    def _context(self, tenant_id: UUID, unit: Callable[[Scope], Unit], *, initiator: UUID | None) -> TenantContext:
         known = self._known_tenants
-        return TenantContext(
+        as_viewer, as_member, as_admin = (
+            unit(Scope(tenant_id=tenant_id, initiator=initiator, least_role=role))
+            for role in (UserRole.VIEWER, UserRole.MEMBER, UserRole.ADMIN)
+        )
+        return self._make_context(
             tenant_id=tenant_id,
-            tenant=lambda: known.active(tenant_id, unit),
-            bucket=lambda: known.bucket(tenant_id, unit),
-            unit=unit,
-            leases=self._leases,
-            prober=self._prober,
-            storage=self.storage,
-            embedder=self._embedder,
-            describer=self._describer,
-            registry=self._registry,
-            scan=self._scan,
-            settings=self.settings,
+            tenant=lambda: known.active(tenant_id, as_viewer),
+            bucket=lambda: known.bucket(tenant_id, as_viewer),
+            initiator=initiator,
+            as_viewer=as_viewer,
+            as_member=as_member,
+            as_admin=as_admin,
         )
 
 

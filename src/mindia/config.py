@@ -25,6 +25,11 @@ def _positive_time(_: object, attribute: attrs.Attribute[Any], value: timedelta)
         raise InvalidError(f"{attribute.name} must be longer than nothing, not {value!r}")
 
 
+def _whole(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**24:
+        raise InvalidError(f"{attribute.name} must be a whole number of 1 to {2**24 - 1}, not {value!r}")
+
+
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -43,6 +48,8 @@ class Settings:
         pool_timeout_s: How long a call waits for a connection.
         prepare_threshold: After how many uses a statement is prepared; None, behind a proxy that pools transactions,
             prepares none.
+        worker_role: The role of PostgreSQL that calls take on that go across tenants: those of workers and of
+            maintenance, and `app.tenants`. None where the role that logs in may do that itself. See docs/security.md.
         max_image_bytes: Size limit of an image.
         max_video_bytes: Size limit of a video.
         max_audio_bytes: Size limit of an audio file.
@@ -63,22 +70,30 @@ class Settings:
         parser_processes: How many files are parsed at once, each in a child process.
         parser_timeout: How long a file may keep its parser busy; a fifth of it goes to the text of a document at most.
         parser_memory_bytes: How much memory a parser may take, for its data.
-        spool_folder: Where incoming bytes wait to be looked at; None is the system's temporary folder.
+        spool_folder: Where incoming bytes wait to be looked at, and rows to be exported; None is the system's temporary
+            folder.
         spool_memory_bytes: Incoming bytes up to this size wait in memory.
         staging_grace: How long bytes may lie in the store without a row that points at them.
         language: Of the words that are searched: a PostgreSQL text search configuration.
+        argon2_time_cost: Passes of argon2id over its memory when a password is hashed. The defaults of these three are
+            those of RFC 9106, section 4, for where memory is short.
+        argon2_memory_kib: The memory, in KiB; each log-in that is under way takes as much.
+        argon2_parallelism: Threads that work on one hash.
+        max_login_failures: After so many failed log-ins with one e-mail address further ones are refused.
+        login_lockout: For how long; failures are counted over as long a time.
         retry_base: Wait before the first retry of a task; each further one waits twice as long.
         retry_cap: The longest wait before a retry.
         heartbeat: How often a worker says that it lives.
         worker_timeout: A worker that was not heard of for so long is taken for dead.
         poll: How often an idle worker looks for work.
-        maintenance: How often a worker removes the bytes of what was deleted or never added.
+        maintenance: How often a worker removes the bytes of what was deleted or never added, and deleted tenants.
     """
 
     secret_key: str | None = attrs.field(default=None, repr=_masked)
     pool_size: int = attrs.field(default=10, validator=_positive)
     pool_timeout_s: float = attrs.field(default=30.0, validator=_positive)
     prepare_threshold: int | None = 5
+    worker_role: str | None = None
     max_image_bytes: int = attrs.field(default=10 * _MB, validator=_positive)
     max_video_bytes: int = attrs.field(default=500 * _MB, validator=_positive)
     max_audio_bytes: int = attrs.field(default=100 * _MB, validator=_positive)
@@ -100,6 +115,11 @@ class Settings:
     spool_memory_bytes: int = attrs.field(default=1 * _MB, validator=_positive)
     staging_grace: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
     language: str = "english"
+    argon2_time_cost: int = attrs.field(default=3, validator=_whole)
+    argon2_memory_kib: int = attrs.field(default=65_536, validator=_whole)
+    argon2_parallelism: int = attrs.field(default=4, validator=_whole)
+    max_login_failures: int = attrs.field(default=10, validator=_whole)
+    login_lockout: timedelta = attrs.field(default=timedelta(minutes=15), validator=_positive_time)
     retry_base: timedelta = attrs.field(default=timedelta(seconds=5), validator=_positive_time)
     retry_cap: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
     heartbeat: timedelta = attrs.field(default=timedelta(seconds=3), validator=_positive_time)
@@ -111,6 +131,11 @@ class Settings:
         if self.secret_key is not None and (not isinstance(self.secret_key, str) or len(self.secret_key) < 16):
             raise InvalidError(
                 "secret_key must be a string of at least 16 characters: make one with secrets.token_urlsafe(32)"
+            )
+        if self.argon2_memory_kib < 8 * self.argon2_parallelism:
+            raise InvalidError(
+                f"argon2_memory_kib ({self.argon2_memory_kib}) must be at least 8 times argon2_parallelism "
+                f"({self.argon2_parallelism})"
             )
         if self.worker_timeout <= 2 * self.heartbeat:
             raise InvalidError(

@@ -6,6 +6,7 @@ succeed later without being changed.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -22,6 +23,13 @@ class InvalidError(MindiaError, ValueError):
 
     code = "invalid"
     http_status = 400
+
+
+class ArchiveError(InvalidError):
+    """The file is no archive of a tenant, or one that was damaged or made to do harm."""
+
+    code = "invalid_archive"
+    http_status = 422
 
 
 class NotFoundError(MindiaError, LookupError):
@@ -61,6 +69,42 @@ class TenantInactiveError(MindiaError):
 
     code = "tenant_inactive"
     http_status = 403
+
+
+class PermissionDeniedError(MindiaError, PermissionError):
+    """The user or API key on whose behalf the call is made may not do that, or is not active."""
+
+    code = "permission_denied"
+    http_status = 403
+
+
+class AuthenticationError(MindiaError):
+    """The e-mail address and the password, or the API key, are not those of somebody who may log in."""
+
+    code = "authentication"
+    http_status = 401
+
+
+class LockedOutError(AuthenticationError):
+    """There were too many failed attempts; later ones may succeed.
+
+    Attributes:
+        until: From when on, in UTC.
+    """
+
+    code = "locked_out"
+    http_status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class QuotaExceededError(ConflictError):
+    """The tenant would have more items or bytes than its quota allows."""
+
+    code = "quota_exceeded"
 
 
 class MediaError(InvalidError):
@@ -152,6 +196,12 @@ class DatabaseError(MindiaError):
     code = "database"
 
 
+class RoleError(DatabaseError):
+    """The role on the server may not do what the call takes."""
+
+    code = "role"
+
+
 class DatabaseUnavailableError(DatabaseError, ConnectionError):
     """PostgreSQL cannot be reached, or the connection was lost."""
 
@@ -238,6 +288,13 @@ class ObjectNotFoundError(StorageError, LookupError):
 
     code = "object_not_found"
     http_status = 404
+
+
+class BucketNotEmptyError(StorageError):
+    """A bucket that is to be deleted has objects, or something is being put into it."""
+
+    code = "bucket_not_empty"
+    http_status = 409
 
 
 class EmbeddingError(MindiaError):

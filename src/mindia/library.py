@@ -10,7 +10,7 @@ from uuid import UUID
 
 from mindia._handles import Handle
 from mindia.db.session import OpenTransaction
-from mindia.domain.tenants import Tenant
+from mindia.domain.tenants import ApiKey, Tenant, Usage, User
 from mindia.errors import InvalidError, TransactionError
 from mindia.services.context import TenantContext
 from mindia.services.task_queue import TaskQueue
@@ -38,18 +38,24 @@ class Library(Handle):
         media: Its media.
         index: Finds them.
         tasks: Work in the background.
+        users: Who may log in, and with which role.
+        api_keys: The same for programs.
     """
 
     def __init__(self, app: Mindia, context: TenantContext) -> None:
+        from mindia.services.api_keys import ApiKeys
         from mindia.services.media_store import MediaStore
         from mindia.services.search_index import SearchIndex
+        from mindia.services.users import Users
 
         self._app = app
         self._context = context
         self.tenant_id = context.tenant_id
         self.media = MediaStore(context)
         self.index = SearchIndex(context)
-        self.tasks = TaskQueue(context.unit, context.tenant_id, context.registry)
+        self.tasks = TaskQueue.of_tenant(context)
+        self.users = Users(context, app._passwords, app._login_attempts)
+        self.api_keys = ApiKeys(context, app._known_keys)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of tenant {self.tenant_id}>"
@@ -57,6 +63,16 @@ class Library(Handle):
     def search(self, query: str, *, kind: MediaKind | str | None = None, limit: int = 20) -> SearchResults:
         """Find items by word and by vector: short for `library.index.search`."""
         return self.index.search(query, kind=kind, limit=limit)
+
+    def usage(self) -> Usage:
+        """Return how much there is of each type, and the quota. It is counted: the more there is, the longer it takes.
+
+        Raises:
+            PermissionDeniedError: The user is a viewer.
+        """
+        from mindia.services.usage import usage_of
+
+        return usage_of(self._context)
 
     @contextmanager
     def transaction(self, *, connection: Connection[Any] | _Own = _Own.CONNECTION) -> Iterator[LibraryTransaction]:
@@ -71,11 +87,12 @@ class Library(Handle):
         Raises:
             TransactionError: The connection cannot be joined.
             TenantInactiveError: The tenant is suspended or deleted.
+            PermissionDeniedError: The user is not active.
         """
         database = self._app._database
         with database.unit_of_work() if isinstance(connection, _Own) else database.join(connection) as unit:
-            library = Transaction(self._app, unit).library(self.tenant_id)
-            library._context.unit.run(lambda _: None)  # refuses a tenant that is not active
+            library = Transaction(self._app, unit).library(self.tenant_id, user=self._context.initiator)
+            library._context.as_viewer.run(lambda _: None)  # refuses a tenant that is not active
             yield library
 
 
@@ -120,18 +137,31 @@ class Transaction(Handle):
         self._app = app
         self._unit = unit
         self.tenants = Tenants(unit, app.storage, app._known_tenants)
-        self.tasks = TaskQueue(unit, None, app._registry)
+        self.tasks = TaskQueue.of_system(unit, app._registry)
 
     @property
     def connection(self) -> Connection[Any]:
         """The connection of the transaction, for the host's own statements."""
         return self._unit.connection
 
-    def library(self, tenant: Tenant | UUID) -> LibraryTransaction:
-        """Return all that belongs to a tenant, within this transaction."""
-        unit = self._unit.for_tenant(tenant_id_of(tenant))
-        context = self._app._context(tenant_id_of(tenant), unit)
-        return LibraryTransaction(self._app, context, unit)
+    def library(self, tenant: Tenant | UUID, *, user: User | ApiKey | UUID | None = None) -> LibraryTransaction:
+        """Return all that belongs to a tenant, within this transaction.
+
+        Args:
+            tenant: As for `Mindia.library`.
+            user: As for `Mindia.library`.
+        """
+        context = self._app._context(tenant_id_of(tenant), self._unit.bound_to, initiator=initiator_of(user))
+        return LibraryTransaction(self._app, context, self._unit)
+
+
+def initiator_of(user: User | ApiKey | UUID | None) -> UUID | None:
+    """Return the id of a user or an API key, of which it may be one already."""
+    if isinstance(user, User | ApiKey):
+        return user.id
+    if user is not None and not isinstance(user, UUID):
+        raise InvalidError(f"user must be a User, an ApiKey or the id of one, not {type(user).__name__}")
+    return user
 
 
 def tenant_id_of(tenant: Tenant | UUID) -> UUID:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mindia import LocalStorage, MemoryStorage
-from mindia.errors import ObjectNotFoundError
+from mindia.errors import BucketNotEmptyError, ObjectNotFoundError
 from mindia.storage.base import Storage
 from mindia.testing.storage import StorageContract, listed, put, read
 
@@ -73,6 +73,14 @@ class _Model(RuleBasedStateMachine):
         self.storage.delete_prefix(bucket, prefix)
         for key in self.expected(bucket, prefix):
             del self.objects[bucket, key]
+
+    @rule(bucket=_BUCKETS)
+    def delete_bucket(self, bucket: str) -> None:
+        if self.expected(bucket):
+            with pytest.raises(BucketNotEmptyError):
+                self.storage.delete_bucket(bucket)
+        else:
+            self.storage.delete_bucket(bucket)
 
     @rule(bucket=_BUCKETS, key=_KEYS, to_bucket=_BUCKETS, to_key=_KEYS)
     def copy(self, bucket: str, key: str, to_bucket: str, to_key: str) -> None:

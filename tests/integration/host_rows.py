@@ -40,6 +40,7 @@ def orders(url: str) -> Iterator[None]:
             "alter table public.orders add constraint orders_parent_fkey foreign key (parent) references public.orders "
             "deferrable initially deferred"
         )
+        connection.execute("grant all on public.orders to public")
         try:
             yield
         finally:

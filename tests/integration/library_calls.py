@@ -6,15 +6,25 @@ import inspect
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import attrs
 
-from mindia import Library, Media, Settings, Staged, Task
+from mindia import IssuedApiKey, Library, Media, Settings, Staged, Task, User
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.testing import samples
 
-SETTINGS = Settings(public_url="https://example.org/media", secret_key="not so very secret")
-"""With which every call succeeds."""
+SETTINGS = Settings(
+    public_url="https://example.org/media",
+    secret_key="not so very secret",
+    argon2_time_cost=1,
+    argon2_memory_kib=8,
+    argon2_parallelism=1,
+)
+"""With which every call succeeds, and passwords take no time."""
+
+PASSWORD = "correct horse battery staple"
+"""Of each user that is known."""
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +36,8 @@ class Known:
     item: Media
     other: Media
     task: Task
+    user: User
+    issued: IssuedApiKey
 
     @classmethod
     def of(cls, library: Library, *, filename: str = "harbour.jpg") -> Known:
@@ -36,7 +48,14 @@ class Known:
             item=item,
             other=library.media.add(samples.image(color="gold"), filename="other.jpg"),
             task=library.tasks.enqueue(_embedding_of(item)),
+            user=new_user(library),
+            issued=library.api_keys.issue("robot", role="viewer"),
         )
+
+
+def new_user(library: Library) -> User:
+    """Make a user with an e-mail address that no other one has."""
+    return library.users.create(f"{uuid4().hex}@example.org", password=PASSWORD)
 
 
 def _embedding_of(item: Media) -> GenerateEmbedding:
@@ -68,6 +87,10 @@ def _save(library: Library, known: Known) -> bytes:
 
 
 CALLS: dict[str, Callable[[Library, Known], object]] = {
+    "api_keys.get": lambda library, known: library.api_keys.get(known.issued.key.id),
+    "api_keys.issue": lambda library, _: library.api_keys.issue("robot", role="viewer"),
+    "api_keys.list": lambda library, _: list(library.api_keys.list()),
+    "api_keys.revoke": lambda library, known: library.api_keys.revoke(known.issued.key.id),
     "index.embed": lambda library, known: library.index.embed(known.item.id),
     "index.search": lambda library, _: library.index.search("harbour"),
     "media.add": lambda library, known: library.media.add(known.staged),
@@ -88,6 +111,16 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "search": lambda library, _: library.search("harbour"),
     "tasks.enqueue": lambda library, known: library.tasks.enqueue(_embedding_of(known.item)),
     "tasks.get": lambda library, known: library.tasks.get(known.task.id),
+    "usage": lambda library, _: library.usage(),
+    "users.activate": lambda library, known: library.users.activate(known.user.id),
+    "users.authenticate": lambda library, known: library.users.authenticate(known.user.email, PASSWORD),
+    "users.by_email": lambda library, known: library.users.by_email(known.user.email),
+    "users.create": lambda library, _: new_user(library),
+    "users.deactivate": lambda library, known: library.users.deactivate(known.user.id),
+    "users.get": lambda library, known: library.users.get(known.user.id),
+    "users.list": lambda library, _: list(library.users.list()),
+    "users.set_password": lambda library, known: library.users.set_password(known.user.id, PASSWORD),
+    "users.set_role": lambda library, known: library.users.set_role(known.user.id, "admin"),
     "media.delete": lambda library, known: library.media.delete(known.item),
     "media.delete_many": _delete_many,
 }
@@ -99,11 +132,11 @@ def public_calls(library: Library) -> set[str]:
     services: dict[str, Any] = {
         name: value for name, value in vars(library).items() if type(value).__module__.startswith("mindia.services.")
     }
-    own = {name for name, _ in inspect.getmembers(type(library), callable) if not name.startswith("_")}
+    own = {name for name, _ in inspect.getmembers(type(library), inspect.isfunction) if not name.startswith("_")}
     return (own - {"transaction"}) | {
         f"{name}.{method}"
         for name, service in services.items()
         if not name.startswith("_")
-        for method, _ in inspect.getmembers(type(service), callable)
+        for method, _ in inspect.getmembers(type(service), inspect.isfunction)
         if not method.startswith("_")
     }

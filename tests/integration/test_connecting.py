@@ -25,6 +25,7 @@ from tests.integration.processes import wait_until
 import mindia
 from mindia import Library, LocalStorage, Settings, TenantStatus
 from mindia.db import _account
+from mindia.db.role_facts import RoleFacts
 from mindia.db.server import ServerFacts
 from mindia.errors import (
     ClosedError,
@@ -126,7 +127,22 @@ def test_a_database_that_is_not_there_is_named(server_url: str, storage: LocalSt
 
 
 _FIT = ServerFacts(
-    postgresql=150000, database="db", pgvector="0.8.4", vector_schema="public", pgvector_available="0.8.4"
+    postgresql=150000,
+    database="db",
+    pgvector="0.8.4",
+    vector_schema="public",
+    pgvector_available="0.8.4",
+    role=RoleFacts(
+        name="app",
+        role_setting="none",
+        is_superuser=False,
+        bypasses_row_security=False,
+        owns_tables=True,
+        has_rights_of_worker=False,
+        worker_role=None,
+        may_be_worker=None,
+        worker_sees_all=False,
+    ),
 )
 
 
@@ -172,7 +188,9 @@ def test_a_server_without_pgvector_is_refused_and_left_as_it_was(server_url: str
         if url is None:
             # No such server on this machine: then at least what a real one says of itself, less pgvector.
             with psycopg.connect(server_url) as connection:
-                facts = attrs.evolve(ServerFacts.read(connection), pgvector=None, pgvector_available=None)
+                facts = attrs.evolve(
+                    ServerFacts.read(connection, worker_role=None), pgvector=None, pgvector_available=None
+                )
             with pytest.raises(DatabaseTooOldError, match="does not have pgvector"):
                 facts.check()
             return

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from tests.integration.processes import forked, is_alive, wait_until
 
@@ -103,13 +104,15 @@ def test_processes_and_threads_may_open_a_new_home_at_once(tmp_path: Path) -> No
             return app
         with ThreadPoolExecutor(4) as threads:
             apps = list(threads.map(work, range(4)))
-        say(postmaster(), sorted({app.settings.secret_key for app in apps}))
+        isolated = all(app.check().role.is_isolated for app in apps)
+        say(postmaster(), sorted({app.settings.secret_key for app in apps}), isolated)
         for app in apps: app.close()
     """
     with _process(code, home, "a") as first, _process(code, home, "b") as second:
         said = [first.line(), second.line()]
         assert said[0] == said[1]
         assert len(said[0][1]) == 1
+        assert said[0][2]
         first.go_on()
         second.go_on()
     assert not is_alive(said[0][0])
@@ -328,8 +331,8 @@ def test_a_server_that_does_not_start_says_why(home: Path) -> None:
 
 
 def test_a_home_of_a_newer_version_is_refused_and_its_server_is_not_left_running(home: Path) -> None:
-    with mindia.local(home) as app, app.transaction() as tx:
-        tx.connection.execute("insert into mindia.schema_migrations (version, name, checksum) values (9999, 'x', 'x')")
+    with mindia.local(home) as app, psycopg.connect(app._database._owner or "") as owner:
+        owner.execute("insert into mindia.schema_migrations (version, name, checksum) values (9999, 'x', 'x')")
     with pytest.raises(SchemaTooNewError):
         mindia.local(home)
     assert not (home / "postgresql/data/postmaster.pid").exists()

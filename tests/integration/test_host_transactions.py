@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg.types.string import TextLoader
 from tests.integration.host_rows import Observer, orders
-from tests.integration.library_calls import CALLS, Known
+from tests.integration.library_calls import CALLS, Known, new_user
 
 from mindia import Library, Mindia, Tenant
 from mindia.domain.media import Metadata
@@ -293,7 +293,15 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
         tx.index.embed(added.id)
         inside = tx.media.get(added.id), tx.media.get(sound.id), tx.tasks.get(task.id), tx.search("cat")
         pages = [*(page := tx.media.find(limit=1)), *tx.media.find(limit=1, after=page.next)]
-        known = Known(staged=another, staged_too=more[0], item=sound, other=tx.media.add(more[1]), task=task)
+        known = Known(
+            staged=another,
+            staged_too=more[0],
+            item=sound,
+            other=tx.media.add(more[1]),
+            task=task,
+            user=new_user(tx),
+            issued=tx.api_keys.issue("robot", role="viewer"),
+        )
         for call in CALLS.values():
             call(tx, known)
     configured_host.commit()

@@ -26,18 +26,21 @@ from tests.integration.library_calls import CALLS, Known
 from tests.integration.processes import forked, read_all, reap, wait_until
 
 import mindia
-from mindia import Library, LocalStorage, MediaKind, MediaLimits, Mindia, Settings, Tenant, errors
+from mindia import Library, LocalStorage, MediaKind, MediaLimits, Mindia, Quota, Settings, Tenant, errors
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import ClosedError, DatabaseUnavailableError, NotPicklableError, TransactionError
 from mindia.testing import samples
 
 _ID = uuid.uuid4()
 
-_CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
+CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "__enter__": lambda app: app.__enter__(),
+    "api_keys.verify": lambda app: app.api_keys.verify(""),
     "check": lambda app: app.check(),
     "maintenance.remove_deleted": lambda app: app.maintenance.remove_deleted(),
+    "maintenance.remove_deleted_tenants": lambda app: app.maintenance.remove_deleted_tenants(),
     "maintenance.remove_expired": lambda app: app.maintenance.remove_expired(),
+    "maintenance.remove_login_failures": lambda app: app.maintenance.remove_login_failures(),
     "maintenance.sweep_staged": lambda app: app.maintenance.sweep_staged(),
     "migrate": lambda app: app.migrate(),
     "migration_script": lambda app: app.migration_script(),
@@ -47,11 +50,15 @@ _CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "tasks.enqueue": lambda app: app.tasks.enqueue(GenerateEmbedding(entity_id=_ID, entity_type=MediaKind.IMAGE)),
     "tasks.get": lambda app: app.tasks.get(_ID),
     "tenants.create": lambda app: app.tenants.create("Acme"),
+    "tenants.delete": lambda app: app.tenants.delete(_ID),
+    "tenants.export": lambda app: app.tenants.export(_ID, "acme.zip"),
     "tenants.get": lambda app: app.tenants.get(_ID),
+    "tenants.import_archive": lambda app: app.tenants.import_archive("acme.zip"),
     "tenants.list": lambda app: list(app.tenants.list()),
     "tenants.reactivate": lambda app: app.tenants.reactivate(_ID),
     "tenants.rename": lambda app: app.tenants.rename(_ID, "Acme"),
     "tenants.set_limits": lambda app: app.tenants.set_limits(_ID, MediaLimits()),
+    "tenants.set_quota": lambda app: app.tenants.set_quota(_ID, Quota()),
     "tenants.suspend": lambda app: app.tenants.suspend(_ID),
     "transaction": lambda app: app.transaction().__enter__(),
     "worker": lambda app: app.worker(),
@@ -71,7 +78,7 @@ def closed(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return app, library, known
 
 
-@pytest.mark.parametrize("call", _CALLS_OF_THE_APPLICATION.values(), ids=_CALLS_OF_THE_APPLICATION)
+@pytest.mark.parametrize("call", CALLS_OF_THE_APPLICATION.values(), ids=CALLS_OF_THE_APPLICATION)
 def test_every_call_of_a_closed_application_is_refused(
     call: Callable[[Mindia], object], closed: tuple[Mindia, Library, Known]
 ) -> None:
@@ -106,7 +113,7 @@ def test_no_public_call_of_an_application_is_missing_above(app: Mindia) -> None:
         for name, _ in inspect.getmembers(type(handle), inspect.isfunction)
         if not name.startswith("_")
     }
-    assert there - _OPENS_NOTHING == _CALLS_OF_THE_APPLICATION.keys() - {"__enter__"}
+    assert there - _OPENS_NOTHING == CALLS_OF_THE_APPLICATION.keys() - {"__enter__"}
 
 
 def test_closing_twice_does_nothing_more_and_the_application_says_that_it_is_closed(

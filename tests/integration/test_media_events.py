@@ -105,7 +105,8 @@ def test_an_event_says_what_happened_to_which_item_and_when(
     for event in events:
         found_webhook, event_id, event_type, payload, status, retry_count, tenant_id = event
         assert (found_webhook, status, retry_count, tenant_id) == (webhook_id, "pending", 0, library.tenant_id)
-        assert payload.keys() == {"id", "type", "timestamp", "data"}
+        assert payload.keys() == {"id", "type", "timestamp", "initiated_by", "data"}
+        assert payload["initiated_by"] is None
         assert UUID(payload["id"]) == event_id
         assert event_id.version == 7
         assert payload["type"] == event_type

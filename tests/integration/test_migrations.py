@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 import subprocess
@@ -25,8 +24,6 @@ from mindia.db.migrator import Migration
 from mindia.testing import samples
 
 Further = Callable[..., list[Migration]]
-
-DOCS = Path(__file__).parents[2] / "docs" / "migrations.md"
 
 
 def connect(url: str) -> Mindia:
@@ -428,14 +425,4 @@ def test_a_role_that_may_not_create_the_schema_is_told_what_it_needs(role: Role,
 
         grant(empty_database_url, "create schema mindia authorization {role}", role)
         app.migrate()
-        assert has_the_main_job_done(app)
-
-
-def test_the_rights_in_the_docs_are_all_that_an_application_needs(role: Role, fresh_database_url: str) -> None:
-    (rights,) = re.findall(r"^```sql\n(grant .*?)^```", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    with connect(role.at(fresh_database_url)) as app:
-        with pytest.raises(errors.DatabaseError, match="permission denied"):
-            app.tenants.create("Acme")
-
-        run(fresh_database_url, rights.replace("application", role.name))
         assert has_the_main_job_done(app)

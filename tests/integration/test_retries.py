@@ -52,6 +52,8 @@ def _collide_in_a_call(tx: Transaction, tenant: Tenant) -> None:
 
 
 def _collide_in_a_statement_of_the_host(tx: Transaction, tenant: Tenant) -> None:
+    # As one who may: the role of the application sees no tenant by itself.
+    tx.connection.execute("select set_config('role', %s, true)", (tx._app.settings.worker_role,))
     tx.connection.execute("update mindia.tenants set name = 'Renamed' where id = %s", (tenant.id,))
 
 

@@ -254,7 +254,9 @@ def of_database(connection: psycopg.Connection[tuple[str, ...]]) -> Schema:
     for table, column, kind, null, default, storage in connection.execute(
         """
         select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), case when a.attnotnull then ' not null' end,
-               pg_get_expr(d.adbin, d.adrelid), case when a.attstorage <> t.typstorage then a.attstorage end
+               case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid)
+                    else replace(pg_get_expr(d.adbin, d.adrelid), '(email)::text', 'email') end,
+               case when a.attstorage <> t.typstorage then a.attstorage end
         from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_type t on t.oid = a.atttypid
         left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
         where c.relnamespace = 'mindia'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
@@ -394,7 +396,7 @@ def test_columns_stand_in_the_docs_in_the_order_of_the_table(real: Schema) -> No
         assert docs.columns_of(table) == real.columns_of(table)
 
 
-def test_the_view_and_the_function_are_in_the_docs(database_url: str) -> None:
+def test_the_views_and_the_functions_are_in_the_docs(database_url: str) -> None:
     text = DOCS.read_text("utf-8")
     with psycopg.connect(database_url) as connection:
         others = connection.execute(
@@ -405,6 +407,47 @@ def test_the_view_and_the_function_are_in_the_docs(database_url: str) -> None:
             """
         ).fetchall()
 
-    assert {name for (name,) in others} == {"all_media", "media", "set_tenant"}
+    assert {name for (name,) in others} == {
+        "all_media", "media", "set_tenant", "set_initiator", "use_quota", "find_api_key", "search_words",
+        "items_with_metadata", "grant_role", "grant_roles",
+    }  # fmt: skip
     for (name,) in others:
         assert re.search(rf"^`{name}\b", text, re.MULTILINE)
+
+
+def test_the_arguments_of_functions_are_in_the_docs(database_url: str) -> None:
+    text = DOCS.read_text("utf-8")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("set search_path = 'mindia'")
+        functions = connection.execute(
+            "select proname::text, pg_get_function_identity_arguments(oid) from pg_proc "
+            "where pronamespace = 'mindia'::regnamespace"
+        ).fetchall()
+
+    for name, arguments in functions:
+        assert f"\n`{name}({arguments})` " in text
+
+
+def test_row_security_and_policies_are_as_in_the_docs(database_url: str, real: Schema) -> None:
+    section = DOCS.read_text("utf-8").split("\n## Row-level security\n")[1]
+    (expression,) = re.findall(r"^```sql\n(.*)\n```", section, re.MULTILINE)
+    with psycopg.connect(database_url) as connection:
+        secured = connection.execute(
+            "select relname::text, relforcerowsecurity from pg_class "
+            "where relnamespace = 'mindia'::regnamespace and relrowsecurity"
+        ).fetchall()
+        policies = connection.execute(
+            "select tablename::text, policyname::text, roles::text, cmd, qual, with_check from pg_policies "
+            "where schemaname = 'mindia' and policyname <> 'across_tenants'"
+        ).fetchall()
+
+    of_tenants = {column.split(".")[0] for column in real.columns if column.endswith(".tenant_id")} | {"tenants"}
+    assert dict(secured) == dict.fromkeys(of_tenants, False)  # the owner is not held
+    without = section.split("\nWithout row security are ")[1].split(":")[0]
+    assert set(re.findall(r"`(\w+)`", without)) == real.tables() - of_tenants
+    for table, name, roles, command, using, check in policies:
+        wanted = words(expression if table != "tenants" else expression.removeprefix("tenant_"))
+        assert (name, roles, command, words(using)) == ("tenant_isolation", "{public}", "ALL", wanted), table
+        assert check is None or words(check) == wanted
+        assert (check is None) == (table == "tenants")
+    assert {table for table, *_ in policies} == of_tenants

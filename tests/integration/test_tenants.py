@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -230,41 +229,6 @@ def test_a_library_is_of_a_tenant_or_its_id_and_of_nothing_else(app: Mindia, ten
         app.library(tenant_id)
     with app.transaction() as tx, pytest.raises(InvalidError, match="tenant must be"):
         tx.library(tenant_id)
-
-
-WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
-    "index.search": lambda library, _: list(library.index.search("harbour")),
-    "media.count": lambda library, _: [] if library.media.count() == 0 else None,
-    "media.exists": lambda library, _: [] if not library.media.exists() else None,
-    "media.find": lambda library, _: list(library.media.find()),
-    "media.get_many": lambda library, known: library.media.get_many([known.item.id]),
-    "media.iterate": lambda library, _: list(library.media.iterate()),
-    "media.stage": lambda *_: [],
-    "search": lambda library, _: list(library.search("harbour")),
-    "tasks.enqueue": lambda *_: [],  # the ids are in the payload: the handler does not find them
-}
-"""Calls that name nothing, and what they return of another tenant's."""
-
-
-def test_what_belongs_to_another_tenant_is_not_found_by_any_call(app: Mindia, library: Library, known: Known) -> None:
-    other = app.library(app.tenants.create("Globex"))
-
-    for name, call in CALLS.items():
-        if name in WITHOUT_IDS:
-            assert WITHOUT_IDS[name](other, known) == []
-        else:
-            with pytest.raises(NotFoundError):
-                call(other, known)
-    with other.transaction() as tx:
-        for name, call in CALLS.items():
-            if name in WITHOUT_IDS:
-                assert WITHOUT_IDS[name](tx, known) == []
-            else:
-                with pytest.raises(NotFoundError):
-                    call(tx, known)
-    assert library.media.get(known.item.id) == known.item
-    assert library.media.add(known.staged).id == known.staged.id
-    assert library.tasks.get(known.task.id) == known.task
 
 
 def test_a_task_with_another_tenants_id_does_not_reach_its_item(fresh_database_url: str) -> None:

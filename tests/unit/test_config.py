@@ -60,9 +60,12 @@ def test_the_secret_key_is_never_shown(show: Any) -> None:
 NUMBERS = [
     "pool_size", "pool_timeout_s", "max_image_bytes", "max_video_bytes", "max_audio_bytes", "max_document_bytes",
     "max_image_pixels", "max_video_pixels", "max_video_seconds", "max_audio_seconds", "max_document_pages",
-    "max_text_chars", "spool_memory_bytes",
+    "max_text_chars", "spool_memory_bytes", "argon2_time_cost", "argon2_memory_kib", "argon2_parallelism",
+    "max_login_failures",
 ]  # fmt: skip
-TIMES = ["staging_grace", "retry_base", "retry_cap", "heartbeat", "worker_timeout", "poll", "maintenance"]
+TIMES = [
+    "staging_grace", "login_lockout", "retry_base", "retry_cap", "heartbeat", "worker_timeout", "poll", "maintenance",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -79,6 +82,21 @@ def test_a_time_that_makes_no_sense_is_refused_by_its_name(name: str, value: tim
     arguments: dict[str, Any] = {name: value}
     with pytest.raises(InvalidError, match=name):
         Settings(**arguments)
+
+
+@pytest.mark.parametrize("name", ["argon2_time_cost", "argon2_memory_kib", "argon2_parallelism", "max_login_failures"])
+@pytest.mark.parametrize("value", [1.5, "3", None, True, 2**24], ids=repr)
+def test_a_whole_number_is_one_and_of_a_size_that_argon2_takes(name: str, value: object) -> None:
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(InvalidError, match=f"{name} must be a whole number"):
+        Settings(**arguments)
+
+
+def test_argon2_is_given_the_memory_that_its_threads_need() -> None:
+    with pytest.raises(InvalidError, match=r"argon2_memory_kib \(31\) must be at least 8 times argon2_parallelism"):
+        Settings(argon2_memory_kib=31)
+
+    Settings(argon2_memory_kib=32)
 
 
 @pytest.mark.parametrize("wrong", ["hunter2", "k" * 15, "", 1234567890123456, b"k" * 16])
@@ -137,7 +155,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     values = {
         "str": "ten characters and more",
         "str | None": SECRET,
-        "int": "7",
+        "int": "77",
         "int | None": "7",
         "float": "7.5",
         "Path | None": "/var/tmp",

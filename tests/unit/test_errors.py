@@ -61,6 +61,9 @@ def test_the_codes_are_stable() -> None:
     """Hosts store and translate them: a code may be added here, never changed."""
     assert {error.__name__: (error.code, error.http_status, error.retryable) for error in ERRORS} == {
         "AlreadyExistsError": ("already_exists", 409, False),
+        "ArchiveError": ("invalid_archive", 422, False),
+        "AuthenticationError": ("authentication", 401, False),
+        "BucketNotEmptyError": ("bucket_not_empty", 409, False),
         "ClosedError": ("closed", 500, False),
         "ConflictError": ("conflict", 409, False),
         "ConnectionLostError": ("connection_lost", 503, True),
@@ -76,6 +79,7 @@ def test_the_codes_are_stable() -> None:
         "EmbeddingError": ("embedding", 500, False),
         "EmptyFileError": ("empty_file", 422, False),
         "InvalidError": ("invalid", 400, False),
+        "LockedOutError": ("locked_out", 429, True),
         "MediaError": ("invalid_media", 422, False),
         "MigrationDriftError": ("migration_drift", 500, False),
         "MindiaError": ("mindia_error", 500, False),
@@ -84,6 +88,9 @@ def test_the_codes_are_stable() -> None:
         "NotPicklableError": ("not_picklable", 500, False),
         "ObjectNotFoundError": ("object_not_found", 404, False),
         "ParserUnavailableError": ("parser_unavailable", 503, True),
+        "PermissionDeniedError": ("permission_denied", 403, False),
+        "QuotaExceededError": ("quota_exceeded", 409, False),
+        "RoleError": ("role", 500, False),
         "SchemaError": ("schema", 500, False),
         "SchemaOutOfDateError": ("schema_out_of_date", 500, False),
         "SchemaTooNewError": ("schema_too_new", 500, False),
@@ -104,11 +111,13 @@ def test_the_codes_are_stable() -> None:
     [
         (errors.InvalidError, ValueError),
         (errors.MediaError, ValueError),
+        (errors.ArchiveError, ValueError),
         (errors.NotFoundError, LookupError),
         (errors.ObjectNotFoundError, LookupError),
         (errors.ClosedError, RuntimeError),
         (errors.TransactionError, RuntimeError),
         (errors.NotPicklableError, TypeError),
+        (errors.PermissionDeniedError, PermissionError),
         (errors.MissingExtraError, ImportError),
         (errors.DatabaseUnavailableError, ConnectionError),
         (errors.ConnectionLostError, ConnectionError),
@@ -125,6 +134,9 @@ def test_an_error_is_also_the_built_in_one_that_means_the_same(
     [
         (errors.AlreadyExistsError, errors.ConflictError),
         (errors.StagedObjectExpiredError, errors.ConflictError),
+        (errors.QuotaExceededError, errors.ConflictError),
+        (errors.LockedOutError, errors.AuthenticationError),
+        (errors.RoleError, errors.DatabaseError),
         (errors.CorruptMediaError, errors.MediaError),
         (errors.ConnectionLostError, errors.DatabaseUnavailableError),
         (errors.TransactionConflictError, errors.DatabaseError),
@@ -137,8 +149,10 @@ def test_what_is_handled_alike_has_one_parent(error: type[MindiaError], parent: 
     assert issubclass(error, parent)
 
 
-def test_an_error_that_may_pass_by_itself_is_one_of_the_servers() -> None:
-    assert {error.http_status for error in ERRORS if error.retryable} == {HTTPStatus.SERVICE_UNAVAILABLE}
+def test_an_error_that_may_pass_by_itself_is_one_of_the_servers_or_of_too_many_attempts() -> None:
+    passing = {error.http_status for error in ERRORS if error.retryable}
+
+    assert passing == {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 def test_a_missing_extra_names_the_command_that_installs_it() -> None:

@@ -16,7 +16,7 @@ import mindia
 
 _SOURCE = Path(mindia.__file__).parent
 
-_HEAVY = {"PIL", "aiohttp", "av", "boto3", "botocore", "cattrs", "numpy", "pypdfium2", "urllib3"}
+_HEAVY = {"PIL", "aiohttp", "argon2", "av", "boto3", "botocore", "cattrs", "numpy", "pypdfium2", "urllib3"}
 
 _LAYERS = (
     {"_ids", "_version", "errors"},

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import pytest
 
 from mindia import LocalStorage
-from mindia.errors import ObjectNotFoundError, StorageError, StorageUnavailableError
+from mindia.errors import BucketNotEmptyError, ObjectNotFoundError, StorageError, StorageUnavailableError
 from mindia.testing.storage import listed, put, read
 
 BUCKET = "bucket"
@@ -212,6 +212,42 @@ def test_folders_go_with_their_last_object(local: LocalStorage, root: Path) -> N
     assert (root / "bucket/a/b").exists()
     local.delete(BUCKET, ["a/b/other"])
     assert list((root / "bucket").iterdir()) == []
+
+
+def test_the_folder_of_a_bucket_goes_with_what_killed_writers_have_left(local: LocalStorage, root: Path) -> None:
+    put(local, "other", "a", b"1")
+    (root / "bucket/a/b/c").mkdir(parents=True)
+    for key in ("a/b/one", "two"):
+        kill_while_putting(root, key)
+
+    local.delete_bucket(BUCKET)
+
+    assert [path.name for path in root.iterdir()] == ["other"]
+    local.delete_bucket(BUCKET)
+    LocalStorage(root / "never made").delete_bucket(BUCKET)
+
+
+def test_the_folder_of_a_bucket_stays_while_something_is_put_into_it(local: LocalStorage, root: Path) -> None:
+    with putting(local, "a/b", Paused(b"1", b"2")), pytest.raises(BucketNotEmptyError, match="being put into"):
+        local.delete_bucket(BUCKET)
+
+    assert read(local, BUCKET, "a/b") == b"12"
+    assert files(root) == ["bucket/a/b"]
+
+
+def test_the_folder_of_a_bucket_stays_where_something_else_is_in_it(
+    local: LocalStorage, root: Path, outside: Path
+) -> None:
+    (root / "bucket").mkdir(parents=True)
+    (root / "bucket/link").symlink_to(outside)
+    (root / "linked").symlink_to(outside)
+
+    with pytest.raises(BucketNotEmptyError):
+        local.delete_bucket(BUCKET)
+    with pytest.raises(StorageError, match="symbolic link"):
+        local.delete_bucket("linked")
+
+    assert files(outside) == ["secret"]
 
 
 def test_no_folder_stays_of_a_failed_put(local: LocalStorage, root: Path) -> None:

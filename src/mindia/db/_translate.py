@@ -11,7 +11,8 @@ from psycopg import errors as pg
 
 from mindia import errors
 
-_NO_TENANT, _INACTIVE_TENANT = "MI001", "MI002"  # raised by mindia.set_tenant()
+# Raised by mindia.set_tenant(), set_initiator() and use_quota().
+_NO_TENANT, _INACTIVE_TENANT, _DENIED, _QUOTA = "MI001", "MI002", "MI003", "MI004"
 
 # No state at all (the socket broke), class 08 (connection exception), 57P01 to 57P05 (shutdown, crash, idle time-out).
 _LOST = re.compile(r"$|08|57P0")
@@ -20,6 +21,7 @@ _TAKEN = {
     "tenants_pkey": "this tenant exists already",
     "tenants_s3_bucket_key": "another tenant uses this bucket",
     "users_tenant_email_key": "another user of the tenant has this e-mail address",
+    "api_keys_prefix_key": "another API key begins like this one",
 }
 
 
@@ -42,6 +44,10 @@ def translate(error: psycopg.Error) -> errors.MindiaError:
             return errors.NotFoundError(message)
         case _ if error.sqlstate == _INACTIVE_TENANT:
             return errors.TenantInactiveError(f"{message}; app.tenants.reactivate() admits it again if it is suspended")
+        case _ if error.sqlstate == _DENIED:
+            return errors.PermissionDeniedError(message)
+        case _ if error.sqlstate == _QUOTA:
+            return errors.QuotaExceededError(f"{message}; app.tenants.set_quota() raises it")
         case pg.UniqueViolation():
             name = _constraint(error)
             return errors.AlreadyExistsError(_TAKEN.get(name, f"{name or 'a unique value'} is taken: {message}"))
@@ -49,6 +55,8 @@ def translate(error: psycopg.Error) -> errors.MindiaError:
             return errors.ConflictError(f"what the call refers to is not there, or is still referred to: {message}")
         case pg.SerializationFailure() | pg.DeadlockDetected():
             return errors.TransactionConflictError(f"{message}; run the transaction again")
+        case pg.InsufficientPrivilege():
+            return errors.RoleError(f"{message}; docs/security.md tells what roles are needed")
         case pg.InvalidSchemaName() | pg.UndefinedTable():
             return errors.SchemaOutOfDateError(f"{message}; app.migrate() creates the tables")
         case pg.DataError():

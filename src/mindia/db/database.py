@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -16,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from mindia.db import migrator
 from mindia.db._translate import translate, translated
 from mindia.db.server import ServerFacts
-from mindia.db.session import OpenTransaction, Session, check_in_transaction, check_joinable
+from mindia.db.session import OpenTransaction, Scope, Session, check_in_transaction, check_joinable
 from mindia.errors import (
     ClosedError,
     ConnectionLostError,
@@ -60,6 +59,7 @@ class Database:
     Args:
         source: A connection string (URI or key=value), or a pool of the host's, which is left open at close.
         settings: Pool size, time-outs, prepared statements.
+        owner: A connection string of the role that owns the tables, for migrations; that of `source` by default.
         on_fork: Is called in a forked child before it connects.
 
     Raises:
@@ -71,6 +71,7 @@ class Database:
         source: str | ConnectionPool[Any],
         *,
         settings: Settings,
+        owner: str | None = None,
         on_fork: Callable[[], object] | None = None,
     ) -> None:
         if isinstance(source, str) and not _is_conninfo(source):
@@ -79,6 +80,7 @@ class Database:
                 "the connection string cannot be parsed: write it as postgresql://user@host:5432/database"
             )
         self._source = source
+        self._owner = owner
         self._settings = settings
         self._on_fork = on_fork
         self._made_by = os.getpid()
@@ -94,22 +96,22 @@ class Database:
         return self._by_process.get(process) or self._by_process.setdefault(process, _Opened())
 
     @contextmanager
-    def transaction(self, *, tenant_id: UUID | None = None, single: bool = False) -> Iterator[Session]:
+    def transaction(self, scope: Scope | None, *, single: bool = False) -> Iterator[Session]:
         """Begin a transaction on a connection of the pool, for statements of ours.
 
         Args:
-            tenant_id: The tenant that it is bound to.
+            scope: What it is bound to; None where each of its calls is bound by itself.
             single: Whether it is one statement, which is a transaction without being told so.
         """
         pool, facts = self._opened()
         with self._begun(pool, single=single) as connection:
-            yield Session(connection, facts, tenant_id=tenant_id, single=single)
+            yield Session(connection, facts, scope=scope, single=single)
 
     @contextmanager
     def unit_of_work(self) -> Iterator[OpenTransaction]:
         """Begin a transaction that the host's code runs in, whose exceptions pass through untouched."""
         host_error: psycopg.Error | None = None
-        with suppress(_FromHost), self.transaction() as session, OpenTransaction.over(session) as unit:
+        with suppress(_FromHost), self.transaction(None) as session, OpenTransaction.over(session) as unit:
             try:
                 yield unit
             except psycopg.Error as error:
@@ -121,7 +123,7 @@ class Database:
             raise host_error
 
     @contextmanager
-    def side_transaction(self, *, tenant_id: UUID | None = None, single: bool = False) -> Iterator[Session]:
+    def side_transaction(self, scope: Scope | None, *, single: bool = False) -> Iterator[Session]:
         """Begin a transaction on a connection apart from the pool.
 
         What is committed beside a transaction that is open (keys of staged objects, heartbeats) must not wait for the
@@ -136,7 +138,7 @@ class Database:
                 here.side_pool = self._make_pool(_SIDE_POOL_SIZE, timeout_s=timeout_s)
             pool = here.side_pool
         with self._begun(pool, single=single) as connection:
-            yield Session(connection, facts, tenant_id=tenant_id, single=single)
+            yield Session(connection, facts, scope=scope, single=single)
 
     @contextmanager
     def join(self, connection: Connection[Any]) -> Iterator[OpenTransaction]:
@@ -151,7 +153,7 @@ class Database:
         check_joinable(connection)
         with translated():
             # Also makes psycopg begin the transaction where the host has not sent anything yet.
-            facts = ServerFacts.read(connection)
+            facts = ServerFacts.read(connection, worker_role=None)
             check_in_transaction(connection)
             session = Session(connection, facts)
             if not session.one("select to_regclass('mindia.tenants') is not null", row=bool):
@@ -169,19 +171,26 @@ class Database:
     def migrate(self) -> list[migrator.Migration]:
         """Apply the migrations that are missing and return them."""
         self.check_open()
-        with self._direct_connection() as connection:
+        with self._direct_connection(as_owner=True) as connection:
             return migrator.migrate(connection)
+
+    def set_up_roles(self, *, application: str, worker: str) -> None:
+        """Make the roles of an application that has the server to itself, where they are missing."""
+        from mindia.db import roles
+
+        with self._direct_connection(as_owner=True) as connection:
+            roles.set_up(connection, application=application, worker=worker)
 
     def pending_migrations(self) -> list[migrator.Migration]:
         """Return the migrations that are missing."""
         self.check_open()
-        with self._direct_connection() as connection:
+        with self._direct_connection(as_owner=True) as connection:
             return migrator.pending(connection)
 
     def migration_script(self) -> str:
         """Return what `migrate` would run, as a script."""
         self.check_open()
-        with self._direct_connection() as connection:
+        with self._direct_connection(as_owner=True) as connection:
             return migrator.script(connection)
 
     def drop_lost_connections(self) -> None:
@@ -212,7 +221,7 @@ class Database:
             self.check_open()
             if here.facts is None:
                 with self._direct_connection() as connection:
-                    facts = ServerFacts.read(connection)
+                    facts = ServerFacts.read(connection, worker_role=self._settings.worker_role)
                     facts.check()
                     migrator.check(connection)
                 here.facts = facts
@@ -245,11 +254,13 @@ class Database:
                 raise TransactionError("a transaction belongs to the process that began it, not to its forked child")
 
     @contextmanager
-    def _direct_connection(self) -> Iterator[Connection[Any]]:
+    def _direct_connection(self, *, as_owner: bool = False) -> Iterator[Connection[Any]]:
         """Connect without the pool: an unreachable server is an error at once, where a pool would wait."""
         if self._on_fork is not None and self._made_by != os.getpid():
             self._on_fork()
         conninfo, options = self._address()
+        if as_owner and self._owner is not None:
+            conninfo = self._owner
         try:
             connection = self._connection_class().connect(conninfo, **options)
         except psycopg.OperationalError as error:

@@ -30,6 +30,9 @@ _NO_TRANSACTION = "-- mindia: no transaction"
 
 _SCHEMA = "create schema if not exists mindia;\n"
 
+# Asked for first: `if not exists` wants the right to create a schema even where it is there.
+_HAS_SCHEMA: LiteralString = "select to_regnamespace('mindia') is not null"
+
 _EXTENSION = "create extension if not exists vector schema public;\n"
 
 _LEDGER = """\
@@ -41,6 +44,8 @@ create table if not exists mindia.schema_migrations (
     constraint schema_migrations_pkey primary key (version)
 );
 """
+
+_GRANTS = "select mindia.grant_roles();\n"
 
 _RECORD = "insert into mindia.schema_migrations (version, name, checksum) values ({}, '{}', '{}');\n"
 
@@ -139,8 +144,8 @@ def migrate(connection: Connection[Any]) -> list[Migration]:
     Raises:
         DatabaseError: A file failed, or the role may not make what is needed.
     """
-    with _locked(connection):
-        facts = ServerFacts.read(connection)
+    with locked(connection):
+        facts = ServerFacts.read(connection, worker_role=None)
         facts.check()
         missing = pending(connection)
         if not missing:
@@ -148,28 +153,34 @@ def migrate(connection: Connection[Any]) -> list[Migration]:
         vector_schema = facts.vector_schema or _create_vector(connection)
         _create_ledger(connection)
         for migration in missing:
-            _apply(connection, migration, vector_schema)
+            _apply(connection, migration, vector_schema, grants=_grants_after(migration, missing))
     return missing
 
 
 def script(connection: Connection[Any]) -> str:
     """Return all that `migrate` would run, as one script for a DBA to read and run; empty where nothing is missing."""
-    facts = ServerFacts.read(connection)
+    facts = ServerFacts.read(connection, worker_role=None)
     facts.check()
     missing = pending(connection)
     if not missing:
         return ""
-    parts = [_SCHEMA + _LEDGER]
+    parts = [_LEDGER if _is_there(connection, _HAS_SCHEMA) else _SCHEMA + _LEDGER]
     if facts.vector_schema is None:
         parts.append(_EXTENSION)
     for migration in missing:
-        body = migration.sql(vector_schema=facts.vector_schema or "public")
+        body = migration.sql(vector_schema=facts.vector_schema or "public") + _grants_after(migration, missing)
         parts.append(f"begin;\n{body}commit;\n" if migration.in_transaction else body)
     return "\n".join(parts)
 
 
-def _apply(connection: Connection[Any], migration: Migration, vector_schema: str) -> None:
-    statements = migration.sql(vector_schema=vector_schema)
+def _grants_after(migration: Migration, missing: list[Migration]) -> str:
+    """Return what gives roles their rights on new tables: within the last transaction, so that its record covers it."""
+    in_transaction = [each for each in missing if each.in_transaction]
+    return _GRANTS if in_transaction and migration == in_transaction[-1] else ""
+
+
+def _apply(connection: Connection[Any], migration: Migration, vector_schema: str, *, grants: str) -> None:
+    statements = migration.sql(vector_schema=vector_schema) + grants
     try:
         if migration.in_transaction:
             with connection.transaction():
@@ -200,8 +211,7 @@ def _create_vector(connection: Connection[Any]) -> str:
 
 def _create_ledger(connection: Connection[Any]) -> None:
     try:
-        # Asked for first: `if not exists` wants the right to create a schema even where it is there.
-        if not _is_there(connection, "select to_regnamespace('mindia') is not null"):
+        if not _is_there(connection, _HAS_SCHEMA):
             connection.execute(_SCHEMA.encode())
         connection.execute(_LEDGER.encode())
     except pg.InsufficientPrivilege as error:
@@ -226,7 +236,8 @@ def _is_there(connection: Connection[Any], query: LiteralString) -> bool:
 
 
 @contextmanager
-def _locked(connection: Connection[Any]) -> Iterator[None]:
+def locked(connection: Connection[Any]) -> Iterator[None]:
+    """Hold up others that migrate the database; on a direct connection in autocommit mode."""
     connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
     try:
         yield

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mindia.db._cursor import own_cursor
+from mindia.db.role_facts import RoleFacts
 from mindia.errors import DatabaseTooOldError
 
 if TYPE_CHECKING:
@@ -19,12 +20,32 @@ MINIMUM_POSTGRESQL = 150000
 MINIMUM_PGVECTOR = (0, 8, 4)
 """Earlier releases have known faults in parallel index builds and vacuum."""
 
+# Whether a role sees the rows of all tenants: as a superuser, by a right of its own, as the owner, or by a policy.
 _FACTS = """
+with tables as (
+    select oid, relowner from pg_class where oid = to_regclass('mindia.images')
+), across as (
+    select unnest(p.polroles) as member from pg_policy p join tables t on t.oid = p.polrelid
+    where p.polname = 'across_tenants'
+)
 select current_setting('server_version_num')::int, current_database(),
        (select extversion from pg_extension where extname = 'vector'),
        (select quote_ident(nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace
          where e.extname = 'vector'),
-       (select default_version from pg_available_extensions where name = 'vector')
+       (select default_version from pg_available_extensions where name = 'vector'),
+       r.rolname, current_setting('role'), r.rolsuper, r.rolbypassrls,
+       coalesce((select pg_has_role(r.oid, relowner, 'usage') from tables), false),
+       coalesce((select bool_or(pg_has_role(r.oid, member, 'usage')) from across), false),
+       %(worker_role)s::text,
+       (select pg_has_role(r.oid, oid, case when current_setting('server_version_num')::int < 160000 then 'member'
+                                            else 'set' end)
+        from pg_roles where rolname = %(worker_role)s),
+       coalesce((select w.rolsuper or w.rolbypassrls
+                        or exists (select from tables where pg_has_role(w.oid, relowner, 'usage'))
+                        or exists (select from across where pg_has_role(w.oid, member, 'usage'))
+                 from pg_roles w where w.rolname = %(worker_role)s), false)
+from pg_roles r
+where r.rolname = current_user
 """
 
 
@@ -38,6 +59,7 @@ class ServerFacts:
         pgvector: The version of the extension in this database, or None.
         vector_schema: The schema that the extension is in, quoted where needed, or None.
         pgvector_available: The version that `create extension` would make, or None.
+        role: The role that we are on it.
     """
 
     postgresql: int
@@ -45,15 +67,28 @@ class ServerFacts:
     pgvector: str | None
     vector_schema: str | None
     pgvector_available: str | None
+    role: RoleFacts
 
     @classmethod
-    def read(cls, connection: Connection[Any]) -> ServerFacts:
+    def read(cls, connection: Connection[Any], *, worker_role: str | None) -> ServerFacts:
         """Ask the server."""
-        with own_cursor(connection, cls) as cursor:
-            cursor.execute(_FACTS)
+        with own_cursor(connection, cls._of) as cursor:
+            cursor.execute(_FACTS, {"worker_role": worker_role})
             facts = cursor.fetchone()
         assert facts is not None
         return facts
+
+    @classmethod
+    def _of(
+        cls,
+        postgresql: int,
+        database: str,
+        pgvector: str | None,
+        vector_schema: str | None,
+        pgvector_available: str | None,
+        *role: Any,
+    ) -> ServerFacts:
+        return cls(postgresql, database, pgvector, vector_schema, pgvector_available, RoleFacts(*role))
 
     def check(self) -> None:
         """Raise where the server cannot serve Mindia.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, LiteralString, Protocol, TypeVar
 from uuid import UUID
 
@@ -31,8 +31,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Parameters = Mapping[str, object] | Sequence[object]
 
-_SET_TENANT = "select mindia.set_tenant(%s)"
-_CLEAR_TENANT = "select set_config('mindia.tenant_id', '', true)"
+_SET_TENANT: LiteralString = "select mindia.set_tenant(%s)"
+_SET_INITIATOR: LiteralString = "select mindia.set_initiator(%s, %s, %s::mindia.user_role)"
+_SET_TENANT_ID: LiteralString = "select set_config('mindia.tenant_id', %s::text, true)"
+_SET_ROLE: LiteralString = "select set_config('role', %s, true)"
+
+
+@attrs.frozen(kw_only=True)
+class Scope:
+    """Whose rows a transaction is about, and on whose behalf. Row-level security holds the application role to it.
+
+    Attributes:
+        tenant_id: The one tenant, or None for all of them: that is for workers and for who makes tenants, and takes
+            the role that `Settings.worker_role` names.
+        initiator: The user or API key on whose behalf; None for the host itself, which may do everything.
+        least_role: The role that the initiator must have at least.
+        is_served: Whether a tenant that is suspended or deleted is refused.
+    """
+
+    tenant_id: UUID | None = None
+    initiator: UUID | None = None
+    least_role: str = "viewer"
+    is_served: bool = True
+
+
+ACROSS_TENANTS = Scope()
 
 
 @attrs.frozen
@@ -56,8 +79,8 @@ class Session:
     Args:
         connection: The connection.
         facts: What its server says about itself.
-        tenant_id: The tenant that the transaction is bound to, together with its first statement: one way there and
-            back for both.
+        scope: What the transaction is bound to, together with its first statement: one way there and back for both.
+            None where it has been bound before.
         single: Whether nothing else than one statement may come: it is a transaction of its own, without words for
             beginning and committing it.
 
@@ -67,12 +90,12 @@ class Session:
     """
 
     def __init__(
-        self, connection: Connection[Any], facts: ServerFacts, *, tenant_id: UUID | None = None, single: bool = False
+        self, connection: Connection[Any], facts: ServerFacts, *, scope: Scope | None = None, single: bool = False
     ) -> None:
         self.connection = connection
         self.repeated = False
         self._facts = facts
-        self._tenant_id = tenant_id
+        self._binding = None if scope is None else _binding(scope, facts)
         self._statements_left = 1 if single else None
         # A percent sign of its name would be taken for a placeholder.
         self._vector_schema = (facts.vector_schema or "public").replace("%", "%%")
@@ -95,9 +118,16 @@ class Session:
             self._run(cursor, query, parameters)
             return cursor.rowcount
 
-    def bound_to(self, tenant_id: UUID | None) -> Session:
-        """Return a session in the same transaction that binds it to a tenant with its first statement."""
-        return Session(self.connection, self._facts, tenant_id=tenant_id)
+    def bound_to(self, scope: Scope) -> Session:
+        """Return a session in the same transaction that binds it to a scope with its first statement."""
+        return Session(self.connection, self._facts, scope=scope)
+
+    def unbind(self, scope: Scope) -> None:
+        """Undo what binding the transaction to a scope has set."""
+        if scope.tenant_id is not None:
+            self.execute(_SET_TENANT_ID, ("",))
+        elif self._facts.role.worker_role is not None:
+            self.execute(_SET_ROLE, (self._facts.role.role_setting,))
 
     def batch(self, statements: Sequence[Statement[T]]) -> list[T | None]:
         """Send all statements at once, and return the first row of each, or None."""
@@ -110,17 +140,17 @@ class Session:
             return [cursor.fetchone() for cursor in cursors]
 
     def bind(self) -> None:
-        """Bind the transaction to its tenant now, if that has not been done with a statement."""
-        if self._tenant_id is not None:
-            tenant_id, self._tenant_id = self._tenant_id, None
+        """Bind the transaction to its scope now, if that has not been done with a statement."""
+        if self._binding is not None:
+            (query, parameters), self._binding = self._binding, None
             with own_cursor(self.connection, tuple) as cursor:
-                cursor.execute(_SET_TENANT, (tenant_id,))
+                cursor.execute(query, parameters)
 
     def _run(self, cursor: OwnCursor[Any], query: LiteralString, parameters: Parameters) -> None:
         if self._statements_left is not None:
             assert self._statements_left, "one statement was announced, and another one comes"
             self._statements_left -= 1
-        if self._tenant_id is None:
+        if self._binding is None:
             cursor.execute(self._compose(query), parameters)
             return
         with _pipelined(self.connection):
@@ -129,6 +159,16 @@ class Session:
 
     def _compose(self, query: LiteralString) -> bytes:
         return query.replace("{vector}", self._vector_schema).encode()
+
+
+def _binding(scope: Scope, facts: ServerFacts) -> tuple[LiteralString, tuple[object, ...]] | None:
+    """Return the statement that binds a transaction to a scope, if that takes one."""
+    if scope.tenant_id is None:
+        facts.role.check_across_tenants()
+        return None if facts.role.worker_role is None else (_SET_ROLE, (facts.role.worker_role,))
+    if scope.initiator is not None:
+        return _SET_INITIATOR, (scope.tenant_id, scope.initiator, scope.least_role)
+    return _SET_TENANT if scope.is_served else _SET_TENANT_ID, (scope.tenant_id,)
 
 
 @contextmanager
@@ -145,11 +185,24 @@ def _pipelined(connection: Connection[Any]) -> Iterator[None]:
             except psycopg.Error as error:
                 first = error
     except psycopg.Error as error:
+        _forget_prepared(connection)
         if first is None:
             raise
         raise first from error
     if first is not None:
+        _forget_prepared(connection)
         raise first
+
+
+def _forget_prepared(connection: Connection[Any]) -> None:
+    """Have all statements prepared anew, after an error in a pipeline that was a transaction without words for it.
+
+    One that was to be prepared behind the error was not, and yet psycopg would go on using it. At the end of a
+    transaction that is rolled back, be it an empty one, psycopg forgets what it has prepared.
+    """
+    if connection.info.transaction_status == TransactionStatus.IDLE and connection.prepare_threshold is not None:
+        with suppress(psycopg.Error), connection.transaction(force_rollback=True):
+            pass
 
 
 class Unit(Protocol):
@@ -170,14 +223,15 @@ class OwnTransaction:
 
     Args:
         database: Whose pool.
-        tenant_id: The tenant that the statements are for.
+        scope: What the statements may see; None where they are bound to nothing, and so see nothing but what functions
+            of ours answer.
         beside: On a connection apart from the pool, see `Database.side_transaction`.
     """
 
-    def __init__(self, database: Database, tenant_id: UUID | None, *, beside: bool = False) -> None:
+    def __init__(self, database: Database, scope: Scope | None, *, beside: bool = False) -> None:
         self._begin = database.side_transaction if beside else database.transaction
         self._database = database
-        self._tenant_id = tenant_id
+        self._scope = scope
 
     def check(self) -> None:
         """Raise where the application was closed."""
@@ -204,14 +258,14 @@ class OwnTransaction:
         return self._once(work, repeated=True)
 
     def _once(self, work: Callable[[Session], T], *, repeated: bool = False, single: bool = False) -> T:
-        with self._begin(tenant_id=self._tenant_id, single=single) as session:
+        with self._begin(self._scope, single=single) as session:
             session.repeated = repeated
             result = work(session)
             session.bind()  # refuses a tenant that is not served also where there was no statement
             return result
 
 
-class _Scope:
+class _Transaction:
     """What all handles to one open transaction share."""
 
     def __init__(self, session: Session) -> None:
@@ -231,45 +285,45 @@ class _Scope:
 class OpenTransaction:
     """A transaction that is open, on our connection or on the host's; each call is a savepoint of it."""
 
-    def __init__(self, scope: _Scope, tenant_id: UUID | None = None) -> None:
+    def __init__(self, transaction: _Transaction, scope: Scope = ACROSS_TENANTS) -> None:
+        self._transaction = transaction
         self._scope = scope
-        self._tenant_id = tenant_id
 
     @classmethod
     @contextmanager
     def over(cls, session: Session) -> Iterator[OpenTransaction]:
         """Open a unit of work over a session whose transaction has begun; it refuses every call afterwards."""
-        scope = _Scope(session)
+        transaction = _Transaction(session)
         try:
-            yield cls(scope)
+            yield cls(transaction)
         finally:
-            scope.ended = True
+            transaction.ended = True
 
     @property
     def ended(self) -> bool:
         """Whether it has been left."""
-        return self._scope.ended
+        return self._transaction.ended
 
     @property
     def connection(self) -> Connection[Any]:
         """The connection that the transaction is on."""
-        self._scope.check()
-        return self._scope.session.connection
+        self._transaction.check()
+        return self._transaction.session.connection
 
-    def for_tenant(self, tenant_id: UUID) -> OpenTransaction:
-        """Return the same transaction, bound to a tenant."""
-        return OpenTransaction(self._scope, tenant_id)
+    def bound_to(self, scope: Scope) -> OpenTransaction:
+        """Return the same transaction, each of whose calls is bound to a scope."""
+        return OpenTransaction(self._transaction, scope)
 
     def check(self) -> None:
         """Raise unless the transaction is open and used where it was begun."""
-        self._scope.check()
-        check_in_transaction(self._scope.session.connection)
+        self._transaction.check()
+        check_in_transaction(self._transaction.session.connection)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Enclose code of the host's: its exceptions roll back to here and pass through untouched."""
         self.check()
-        connection = self._scope.session.connection
+        connection = self._transaction.session.connection
         with ExitStack() as block:
             with translated():
                 block.enter_context(connection.transaction())
@@ -279,12 +333,11 @@ class OpenTransaction:
     def run(self, work: Callable[[Session], T], *, single: bool = False) -> T:  # noqa: ARG002 - a savepoint is needed
         """Run `work` in a savepoint, so that a caught error leaves the transaction usable."""
         self.check()
-        with translated(), self._scope.session.connection.transaction():
-            session = self._scope.session.bound_to(self._tenant_id)
+        with translated(), self._transaction.session.connection.transaction():
+            session = self._transaction.session.bound_to(self._scope)
             result = work(session)
             session.bind()
-            if self._tenant_id is not None:
-                session.execute(_CLEAR_TENANT)
+            session.unbind(self._scope)
             return result
 
 

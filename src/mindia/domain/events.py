@@ -24,6 +24,7 @@ class MediaEvent:
         content_type: Its MIME type.
         file_size: In bytes.
         sha256: Hash of its bytes, as 64 hexadecimal digits.
+        initiated_by: The user or API key on whose behalf it was done; None for the host itself.
     """
 
     id: UUID
@@ -35,9 +36,18 @@ class MediaEvent:
     content_type: str
     file_size: int
     sha256: str
+    initiated_by: UUID | None
 
     @classmethod
-    def of(cls, media: Media | Staged, what: str, *, id: UUID, occurred_at: datetime) -> MediaEvent:  # noqa: A002 - its name
+    def of(
+        cls,
+        media: Media | Staged,
+        what: str,
+        *,
+        id: UUID,  # noqa: A002 - its name
+        occurred_at: datetime,
+        initiated_by: UUID | None,
+    ) -> MediaEvent:
         """Return the event that `media` was `what`: `uploaded`, `updated` or `deleted`."""
         return cls(
             id=id,
@@ -49,4 +59,5 @@ class MediaEvent:
             content_type=media.content_type,
             file_size=media.file_size,
             sha256=media.sha256,
+            initiated_by=initiated_by,
         )

@@ -58,6 +58,7 @@ class Task:
         started_at: Start of the latest attempt, in UTC, or None.
         completed_at: When it ended, well or not, in UTC, or None.
         error_message: Of the latest attempt where that failed, or None.
+        initiated_by: The user or API key on whose behalf it was enqueued, or None.
     """
 
     id: UUID
@@ -75,6 +76,7 @@ class Task:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     error_message: str | None = None
+    initiated_by: UUID | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import attrs
 
+from mindia.domain.media import MediaKind
 from mindia.errors import InvalidError
 
 
@@ -61,6 +62,68 @@ class MediaLimits:
     max_document_pages: int | None = attrs.field(default=None, validator=_positive)
 
 
+def _not_negative(_: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
+        raise InvalidError(f"{attribute.name} must be a number of at least 0, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Quota:
+    """What a tenant may have at most; None for as much as it likes. An item counts with its size, shared bytes or not.
+
+    Attributes:
+        max_items: How many items.
+        max_total_bytes: The sizes of all of them.
+    """
+
+    max_items: int | None = attrs.field(default=None, validator=_not_negative)
+    max_total_bytes: int | None = attrs.field(default=None, validator=_not_negative)
+
+
+@attrs.frozen(kw_only=True)
+class TypeUsage:
+    """What a tenant has of one type.
+
+    Attributes:
+        kind: Of the items.
+        content_type: Their MIME type.
+        item_count: How many there are.
+        total_bytes: Their sizes together.
+    """
+
+    kind: MediaKind
+    content_type: str
+    item_count: int
+    total_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Usage:
+    """What a tenant has. Items that have expired count until maintenance has removed them.
+
+    Attributes:
+        by_type: By kind and MIME type.
+        quota: What it may have at most.
+    """
+
+    by_type: tuple[TypeUsage, ...]
+    quota: Quota
+
+    @property
+    def item_count(self) -> int:
+        """How many items there are."""
+        return sum(each.item_count for each in self.by_type)
+
+    @property
+    def total_bytes(self) -> int:
+        """The sizes of all items together."""
+        return sum(each.total_bytes for each in self.by_type)
+
+    def of_kind(self, kind: MediaKind) -> tuple[TypeUsage, ...]:
+        """Return what there is of one kind."""
+        return tuple(each for each in self.by_type if each.kind is kind)
+
+
 @attrs.frozen(kw_only=True)
 class Tenant:
     """An organisation that uses Mindia.
@@ -109,3 +172,45 @@ class User:
     created_at: datetime
     updated_at: datetime
     last_login_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ApiKey:
+    """A key of a tenant's for programs. The secret is not part of it.
+
+    Attributes:
+        id: UUIDv7, made by the client.
+        tenant_id: Whose key it is.
+        name: For people.
+        prefix: What the token begins with after `mindia_`, by which it is looked up and recognised.
+        role: What may be done with it, as for a user.
+        created_by: The user or API key on whose behalf it was issued, or None.
+        created_at: In UTC.
+        expires_at: From when on it is refused, in UTC, or None.
+        revoked_at: When it was revoked, in UTC, or None.
+        last_used_at: In UTC, to a minute, or None.
+    """
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+    prefix: str
+    role: UserRole
+    created_by: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@attrs.frozen(kw_only=True)
+class IssuedApiKey:
+    """A new API key with its token, which is not kept: whoever loses it needs another key.
+
+    Attributes:
+        key: The key.
+        token: What its holder sends. Never shown by `repr`.
+    """
+
+    key: ApiKey
+    token: str = attrs.field(repr=lambda _: "'***'")

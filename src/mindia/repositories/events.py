@@ -33,8 +33,13 @@ def type_parameters(event_type: str) -> dict[str, object]:
 
 
 def event_parameters(event: MediaEvent) -> dict[str, object]:
-    """Return the parameters of `fan_out` for a single event, those of its source included."""
-    return {"event_id": event.id, "event": payload(event), **type_parameters(event.type)}
+    """Return the parameters of `fan_out` for a single event, those of its source included, and who has caused it."""
+    return {
+        "event_id": event.id,
+        "event": payload(event),
+        "initiated_by": event.initiated_by,
+        **type_parameters(event.type),
+    }
 
 
 def payload(event: MediaEvent) -> Jsonb:
@@ -44,6 +49,7 @@ def payload(event: MediaEvent) -> Jsonb:
             "id": str(event.id),
             "type": event.type,
             "timestamp": event.occurred_at.isoformat(),
+            "initiated_by": None if event.initiated_by is None else str(event.initiated_by),
             "data": {
                 "media_id": str(event.media_id),
                 "kind": event.kind,

@@ -29,11 +29,18 @@ m.sample_rate, m.channels, m.page_count, m.processing_status::text, m.hls_master
 
 _GET = f"select {COLUMNS} from mindia.media m where m.tenant_id = %s and m.id = %s"
 
-_GET_MANY = f"select {COLUMNS} from mindia.media m where m.tenant_id = %s and m.id = any(%s::uuid[])"
+# Each is looked up by its id, which `offset 0` makes sure of: a plan for any tenant would read all of the tenant's.
+_GET_MANY = f"""
+select {COLUMNS} from unnest(%(ids)s::uuid[]) as named (named_id) cross join lateral (
+    select * from mindia.media i where i.tenant_id = %(tenant_id)s and i.id = named_id offset 0
+) m
+"""
 
 _GET_EXPIRED = f"""
-select {COLUMNS} from mindia.all_media m
-where m.tenant_id = %s and m.id = any(%s::uuid[]) and m.expires_at <= now()
+select {COLUMNS} from unnest(%(ids)s::uuid[]) as named (named_id) cross join lateral (
+    select * from mindia.all_media i
+    where i.tenant_id = %(tenant_id)s and i.id = named_id and i.expires_at <= now() offset 0
+) m
 """
 
 _DUPLICATE = f"""
@@ -57,13 +64,13 @@ def get(session: Session, tenant_id: UUID, media_id: UUID) -> Media | None:
 
 
 def get_many(session: Session, tenant_id: UUID, media_ids: Sequence[UUID]) -> list[Media]:
-    """Read items of any kind, in no order."""
-    return session.all(_GET_MANY, (tenant_id, list(media_ids)), row=media_of(tenant_id))
+    """Read items of any kind, in no order; each id is given once."""
+    return session.all(_GET_MANY, {"tenant_id": tenant_id, "ids": list(media_ids)}, row=media_of(tenant_id))
 
 
 def get_expired(session: Session, tenant_id: UUID, media_ids: Sequence[UUID]) -> list[Media]:
     """Read items that are not found any more, since their time has come."""
-    return session.all(_GET_EXPIRED, (tenant_id, list(media_ids)), row=media_of(tenant_id))
+    return session.all(_GET_EXPIRED, {"tenant_id": tenant_id, "ids": list(media_ids)}, row=media_of(tenant_id))
 
 
 def lock_bytes(session: Session, tenant_id: UUID, sha256: str) -> None:

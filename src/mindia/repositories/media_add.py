@@ -31,29 +31,35 @@ _COMMON_VALUES: LiteralString = """
 %(expires_at)s::timestamptz
 """
 
+_FROM_STAGED: LiteralString = """
+from staged, mindia.use_quota(staged.tenant_id, 1, %(file_size)s::bigint)
+"""
+
 _INSERT: dict[MediaKind, LiteralString] = {
     MediaKind.IMAGE: f"""
         insert into mindia.images ({_COMMON}, s3_url, width, height)
-        select {_COMMON_VALUES}, 's3://' || s3_bucket || '/' || %(s3_key)s, %(width)s::int, %(height)s::int from staged
+        select {_COMMON_VALUES}, 's3://' || s3_bucket || '/' || %(s3_key)s, %(width)s::int, %(height)s::int
+        {_FROM_STAGED}
     """,
     MediaKind.VIDEO: f"""
         insert into mindia.videos ({_COMMON}, duration, width, height)
-        select {_COMMON_VALUES}, %(duration)s::float8, %(width)s::int, %(height)s::int from staged
+        select {_COMMON_VALUES}, %(duration)s::float8, %(width)s::int, %(height)s::int
+        {_FROM_STAGED}
     """,
     MediaKind.AUDIO: f"""
         insert into mindia.audios ({_COMMON}, duration, bitrate, sample_rate, channels)
         select {_COMMON_VALUES}, %(duration)s::float8, %(bitrate)s::int, %(sample_rate)s::int, %(channels)s::int
-        from staged
+        {_FROM_STAGED}
     """,
     MediaKind.DOCUMENT: f"""
         insert into mindia.documents ({_COMMON}, page_count)
-        select {_COMMON_VALUES}, %(page_count)s::int from staged
+        select {_COMMON_VALUES}, %(page_count)s::int {_FROM_STAGED}
     """,
 }
 
 _STAGED: LiteralString = """
 with staged as (
-    delete from mindia.staged_objects where tenant_id = %(tenant_id)s and id = %(id)s returning s3_bucket
+    delete from mindia.staged_objects where tenant_id = %(tenant_id)s and id = %(id)s returning tenant_id, s3_bucket
 ), media as (
 """
 _DOCUMENT: LiteralString = """
@@ -70,8 +76,9 @@ _DOCUMENT: LiteralString = """
 """
 _FOLLOW_UP: LiteralString = f"""
 ), task as (
-    insert into mindia.tasks (id, tenant_id, task_type, kind, payload)
-    select %(task_id)s::uuid, %(tenant_id)s::uuid, 'generate_embedding', 'generate_embedding', %(task)s::jsonb
+    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by)
+    select %(task_id)s::uuid, %(tenant_id)s::uuid, 'generate_embedding', 'generate_embedding', %(task)s::jsonb,
+           %(initiated_by)s::uuid
     from media
 ), event as (
     select %(event_id)s::uuid as event_id, %(event)s::jsonb as event from media
@@ -94,26 +101,28 @@ _LINKED_VALUES: LiteralString = """
 %(id)s::uuid, tenant_id, %(filename)s, %(original_filename)s, s3_key, content_type, file_size, sha256,
 %(metadata)s::jsonb, %(description)s, details, true, %(expires_at)s::timestamptz
 """
+_FROM_ORIGINAL: LiteralString = "from original, mindia.use_quota(original.tenant_id, 1, original.file_size)"
+
 _LINK: dict[MediaKind, LiteralString] = {
     MediaKind.IMAGE: f"""
         with original as (update mindia.images {_SHARE}), media as (
             insert into mindia.images ({_LINKED}, s3_url, width, height)
-            select {_LINKED_VALUES}, s3_url, width, height from original
+            select {_LINKED_VALUES}, s3_url, width, height {_FROM_ORIGINAL}
     """,
     MediaKind.VIDEO: f"""
         with original as (update mindia.videos {_SHARE}), media as (
             insert into mindia.videos ({_LINKED}, duration, width, height)
-            select {_LINKED_VALUES}, duration, width, height from original
+            select {_LINKED_VALUES}, duration, width, height {_FROM_ORIGINAL}
     """,
     MediaKind.AUDIO: f"""
         with original as (update mindia.audios {_SHARE}), media as (
             insert into mindia.audios ({_LINKED}, duration, bitrate, sample_rate, channels)
-            select {_LINKED_VALUES}, duration, bitrate, sample_rate, channels from original
+            select {_LINKED_VALUES}, duration, bitrate, sample_rate, channels {_FROM_ORIGINAL}
     """,
     MediaKind.DOCUMENT: f"""
         with original as (update mindia.documents {_SHARE}), media as (
             insert into mindia.documents ({_LINKED}, page_count)
-            select {_LINKED_VALUES}, page_count from original
+            select {_LINKED_VALUES}, page_count {_FROM_ORIGINAL}
     """,
 }
 _LINK_DOCUMENT: LiteralString = """

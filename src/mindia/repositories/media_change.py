@@ -51,8 +51,9 @@ _UPDATE_DOCUMENT: LiteralString = """
     from media
     where d.tenant_id = %(tenant_id)s and d.entity_id = %(id)s
 ), task as (
-    insert into mindia.tasks (id, tenant_id, task_type, kind, payload)
-    select %(task_id)s::uuid, %(tenant_id)s::uuid, 'generate_embedding', 'generate_embedding', %(task)s::jsonb
+    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by)
+    select %(task_id)s::uuid, %(tenant_id)s::uuid, 'generate_embedding', 'generate_embedding', %(task)s::jsonb,
+           %(initiated_by)s::uuid
     from media
     where not exists (
         select from mindia.tasks

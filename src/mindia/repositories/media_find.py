@@ -16,9 +16,28 @@ from mindia.domain.filters import Between, Contains, Exists, MediaOrder
 from mindia.domain.media import JsonValue, Media, MediaKind
 from mindia.repositories.media import COLUMNS, media_of
 
-_FIND: LiteralString = f"select {COLUMNS} from mindia.media m where m.tenant_id = %(tenant_id)s"
-_COUNT: LiteralString = "select count(*) from mindia.media m where m.tenant_id = %(tenant_id)s"
-_EXISTS: LiteralString = "select true from mindia.media m where m.tenant_id = %(tenant_id)s"
+_FROM: LiteralString = " from mindia.media m where m.tenant_id = %(tenant_id)s"
+
+# Metadata that are equal are looked up by the index of what is searched, which takes a function of the owner. Where it
+# names few items, they are looked up by their ids; where there are too many, all are looked through in their order. One
+# of the two finds nothing.
+_WANTED: LiteralString = """
+with wanted as materialized (
+    select mindia.items_with_metadata(%(tenant_id)s, %(equal)s::jsonb, %(most)s::int) as ids
+)
+"""
+_FROM_NAMED: LiteralString = """
+from wanted cross join lateral unnest(wanted.ids) as named (named_id) cross join lateral (
+    select * from mindia.media i where i.tenant_id = %(tenant_id)s and i.id = named_id offset 0
+) m
+where true
+"""
+_FROM_ALL: LiteralString = """
+from mindia.media m
+where m.tenant_id = %(tenant_id)s and (select ids is null from wanted) and m.metadata @> %(equal)s::jsonb
+"""
+_MOST_TO_NAME, _MOST_TO_COUNT = 1_000, 5_000
+"""Looking up one takes as long as looking through some 25, and a page ends when it is full."""
 
 # A kind that stands in the statement leaves the tables of the others out when it is planned.
 _OF_KIND: dict[MediaKind, LiteralString] = {
@@ -39,13 +58,7 @@ _CONDITIONS: dict[str, LiteralString] = {
     "uploaded_since": " and m.uploaded_at >= %(uploaded_since)s",
     "uploaded_before": " and m.uploaded_at < %(uploaded_before)s",
     "sha256": " and m.sha256 = %(sha256)s",
-    # By the index of what is searched; containing is equality but for lists and objects, which are compared whole.
-    "equal": """
-        and m.id in (
-            select d.entity_id from mindia.search_documents d
-            where d.tenant_id = %(tenant_id)s and d.metadata @> %(equal)s::jsonb
-        )
-    """,
+    # Containing is equality but for lists and objects, which are compared whole.
     "equal_whole": """
         and not exists (
             select from jsonb_each(%(equal_whole)s::jsonb) as wanted (key, value)
@@ -107,8 +120,7 @@ _ORDER: dict[str, LiteralString] = {
 
 # A limit that is known when the statement is planned: without one the plan that is prepared once would be one for
 # reading a tenth of all, and so never be taken, and planning takes longer than the rest.
-_PAGE: LiteralString = "select * from ("
-_OF_ITEMS: LiteralString = " limit 1001) m"
+_AT_MOST: LiteralString = " limit 1001"
 _LIMIT: LiteralString = " limit %(limit)s"
 
 
@@ -147,14 +159,20 @@ def page(
     direction = str(order)
     if place is not None and place.backward:
         direction = order.removeprefix("-") if order.startswith("-") else f"-{order}"
-    query = _PAGE
-    query += _narrowed(_FIND, selection)
+    narrowed: LiteralString = _narrowed(selection)
     parameters: dict[str, Any] = {"tenant_id": tenant_id, "limit": limit, **selection.parameters}
     if place is not None:
-        query += _BEHIND[direction]
+        narrowed += _BEHIND[direction]
         parameters |= {"place": place.value, "place_id": place.media_id}
-    query += _ORDER[direction]
-    query += _OF_ITEMS
+    narrowed += _ORDER[direction]
+    narrowed += _AT_MOST
+    query: LiteralString
+    if "equal" in selection.parameters:
+        parameters["most"] = _MOST_TO_NAME
+        query = _WANTED + f"select {COLUMNS} from ((select m.* "
+        query += _FROM_NAMED + narrowed + ") union all (select m.* " + _FROM_ALL + narrowed + ")) m"
+    else:
+        query = f"select * from (select {COLUMNS} " + _FROM + narrowed + ") m"
     query += _ORDER[direction]
     query += _LIMIT
     return session.all(query, parameters, row=media_of(tenant_id))
@@ -162,25 +180,34 @@ def page(
 
 def count(session: Session, tenant_id: UUID, selection: Selection) -> int:
     """Count items."""
-    query = _narrowed(_COUNT, selection)
-    counted = session.one(query, {"tenant_id": tenant_id, **selection.parameters}, row=int)
+    narrowed: LiteralString = _narrowed(selection)
+    parameters: dict[str, Any] = {"tenant_id": tenant_id, **selection.parameters}
+    query: LiteralString = "select count(*)" + _FROM + narrowed
+    if "equal" in selection.parameters:
+        parameters["most"] = _MOST_TO_COUNT
+        query = _WANTED + "select (select count(*) " + _FROM_NAMED + narrowed
+        query += ") + (select count(*) " + _FROM_ALL + narrowed + ")"
+    counted = session.one(query, parameters, row=int)
     assert counted is not None
     return counted
 
 
 def exists(session: Session, tenant_id: UUID, selection: Selection) -> bool:
     """Tell whether there is an item."""
-    query = _narrowed(_EXISTS, selection)
     # Without an order, or with a limit that is known when it is planned, the planner counts on meeting an item soon,
     # and goes through all search texts where there is none.
-    query += _ORDER[MediaOrder.NEWEST]
-    query += _LIMIT
-    return session.one(query, {"tenant_id": tenant_id, "limit": 1, **selection.parameters}, row=bool) is not None
+    narrowed: LiteralString = _narrowed(selection) + _ORDER[MediaOrder.NEWEST] + _LIMIT
+    parameters: dict[str, Any] = {"tenant_id": tenant_id, "limit": 1, **selection.parameters}
+    query: LiteralString = "select true" + _FROM + narrowed
+    if "equal" in selection.parameters:
+        parameters["most"] = _MOST_TO_NAME
+        query = _WANTED + "select true from ((select m.id " + _FROM_NAMED + narrowed
+        query += ") union all (select m.id " + _FROM_ALL + narrowed + ")) m"
+    return session.one(query, parameters, row=bool) is not None
 
 
-def _narrowed(query: LiteralString, selection: Selection) -> LiteralString:
-    if selection.kind is not None:
-        query += _OF_KIND[selection.kind]
+def _narrowed(selection: Selection) -> LiteralString:
+    query: LiteralString = "" if selection.kind is None else _OF_KIND[selection.kind]
     for name in _CONDITIONS:
         if name in selection.parameters:
             query += _CONDITIONS[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import LiteralString
 from uuid import UUID
 
 import attrs
@@ -10,13 +11,21 @@ import attrs
 from mindia.db.session import Session
 from mindia.repositories._text import storable
 
-_LEASE = """
-insert into mindia.staged_objects (tenant_id, id, s3_bucket)
-select %s::uuid, staged.id, %s from unnest(%s::uuid[]) as staged (id)
-on conflict on constraint staged_objects_pkey do nothing
+# The removal of a deleted tenant waits for the youngest lease: no new one is given, and none is made younger.
+_UNLESS_DELETED: LiteralString = """
+not exists (select from mindia.tenants where id = %(tenant_id)s and status = 'deleted')
 """
 
-_RENEW = "update mindia.staged_objects set leased_at = now() where tenant_id = %s and id = %s"
+_LEASE = f"""
+insert into mindia.staged_objects (tenant_id, id, s3_bucket)
+select %(tenant_id)s::uuid, staged.id, %(s3_bucket)s from unnest(%(ids)s::uuid[]) as staged (id)
+where {_UNLESS_DELETED}
+on conflict on constraint staged_objects_pkey do update set leased_at = now()
+"""
+
+_RENEW = f"""
+update mindia.staged_objects set leased_at = now() where tenant_id = %(tenant_id)s and id = %(id)s and {_UNLESS_DELETED}
+"""
 
 _TAKE_STAGED = """
 delete from mindia.staged_objects s
@@ -80,14 +89,14 @@ class DeletedObject:
     s3_prefixes: list[str] = attrs.field(hash=False)
 
 
-def lease(session: Session, tenant_id: UUID, ids: list[UUID], *, s3_bucket: str) -> None:
-    """Put keys on record before bytes are written under them."""
-    session.execute(_LEASE, (tenant_id, s3_bucket, ids))
+def lease(session: Session, tenant_id: UUID, ids: list[UUID], *, s3_bucket: str) -> bool:
+    """Put keys on record before bytes are written under them; False where the tenant is deleted."""
+    return session.execute(_LEASE, {"tenant_id": tenant_id, "s3_bucket": s3_bucket, "ids": ids}) > 0
 
 
 def renew(session: Session, tenant_id: UUID, staged_id: UUID) -> bool:
-    """Start the grace period of a staged object anew; False where it was swept."""
-    return session.execute(_RENEW, (tenant_id, staged_id)) > 0
+    """Start the grace period of a staged object anew; False where it was swept, or the tenant is deleted."""
+    return session.execute(_RENEW, {"tenant_id": tenant_id, "id": staged_id}) > 0
 
 
 def take_staged(session: Session, *, older_than: timedelta, limit: int) -> list[StagedObject]:

@@ -38,14 +38,16 @@ on conflict on constraint embeddings_passage_key
 do update set description = excluded.description, embedding = excluded.embedding, created_at = now()
 """
 
-# Both legs name at most `depth` items; an item may be in one or in both.
+# Both legs name at most `depth` items; an item may be in one or in both. What they name is materialized, so that the
+# policy of the tables lets it be looked up by its id, and `offset 0` makes sure of that: a plan for any tenant would
+# read all of the tenant's.
 _SEARCH: LiteralString = f"""
 with words as materialized (
-    select d.entity_id as word_id, ts_rank_cd(d.tsv, q.query) as text_score,
-           row_number() over (order by ts_rank_cd(d.tsv, q.query) desc, d.entity_id) as text_rank
-    from mindia.search_documents d, websearch_to_tsquery(%(language)s::regconfig, %(query)s) as q (query)
-    where d.tenant_id = %(tenant_id)s and d.tsv @@ q.query
-      and (%(kind)s::mindia.entity_type is null or d.entity_type = %(kind)s::mindia.entity_type)
+    select d.entity_id as word_id, d.text_score,
+           row_number() over (order by d.text_score desc, d.entity_id) as text_rank
+    from mindia.search_words(
+        %(tenant_id)s, websearch_to_tsquery(%(language)s::regconfig, %(query)s), %(kind)s::mindia.entity_type
+    ) d
     order by text_rank limit %(depth)s
 ), nearest as materialized (
     select e.entity_id, min(e.embedding operator({{vector}}.<=>) %(vector)s::{{vector}}.vector) as distance
@@ -58,13 +60,15 @@ with words as materialized (
     select entity_id as vector_id, 1 - distance as similarity,
            row_number() over (order by distance, entity_id) as vector_rank
     from nearest where 1 - distance >= %(threshold)s
-), fused as (
+), fused as materialized (
     select coalesce(word_id, vector_id) as fused_id, text_rank, text_score, vector_rank, similarity,
            (coalesce(1.0 / (60 + text_rank), 0) + coalesce(1.0 / (60 + vector_rank), 0))::float8 as score
     from words full join vectors on word_id = vector_id
 )
 select score, text_rank, text_score::float8, vector_rank, similarity, {COLUMNS}
-from fused join mindia.media m on m.tenant_id = %(tenant_id)s and m.id = fused_id
+from fused cross join lateral (
+    select * from mindia.media i where i.tenant_id = %(tenant_id)s and i.id = fused_id offset 0
+) m
 order by score desc, m.id limit %(limit)s
 """
 

@@ -16,15 +16,15 @@ _MAX_TRACEBACK_CHARS = 8_000
 
 _COLUMNS: LiteralString = """
 t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.status::text, t.priority, t.retry_count, t.max_retries,
-t.attempt, t.created_at, t.scheduled_for, t.started_at, t.completed_at, t.error_message
+t.attempt, t.created_at, t.scheduled_for, t.started_at, t.completed_at, t.error_message, t.initiated_by
 """
 
 # An update that changes nothing returns the task that has the key already.
 _ENQUEUE = f"""
 insert into mindia.tasks as t
-    (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key)
+    (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by)
 values (%(id)s, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, %(payload)s::jsonb, %(priority)s,
-        coalesce(%(run_at)s::timestamptz, now()), %(max_retries)s, %(dedup_key)s)
+        coalesce(%(run_at)s::timestamptz, now()), %(max_retries)s, %(dedup_key)s, %(initiated_by)s)
 on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running')
 do update set dedup_key = excluded.dedup_key
 returning {_COLUMNS}
@@ -128,6 +128,7 @@ def enqueue(
     run_at: datetime | None,
     max_retries: int,
     dedup_key: str | None,
+    initiated_by: UUID | None,
 ) -> Task:
     """Write a task, whose payload is JSON, or return the one that is pending or running under the same key."""
     parameters = {
@@ -140,6 +141,7 @@ def enqueue(
         "run_at": run_at,
         "max_retries": max_retries,
         "dedup_key": dedup_key,
+        "initiated_by": initiated_by,
     }
     task = session.one(_ENQUEUE, parameters, row=_task)
     assert task is not None
@@ -233,6 +235,7 @@ def _task(
     started_at: datetime | None,
     completed_at: datetime | None,
     error_message: str | None,
+    initiated_by: UUID | None,
 ) -> Task:
     return Task(
         id=id,
@@ -250,4 +253,5 @@ def _task(
         started_at=started_at,
         completed_at=completed_at,
         error_message=error_message,
+        initiated_by=initiated_by,
     )

@@ -27,7 +27,9 @@ where status <> 'deleted' and (%(after)s::uuid is null or id > %(after)s)
 order by id limit %(limit)s
 """
 
-_RENAME = f"update mindia.tenants set name = %s, updated_at = now() where id = %s returning {_COLUMNS}"
+_RENAME = f"""
+update mindia.tenants set name = %s, updated_at = now() where id = %s and status <> 'deleted' returning {_COLUMNS}
+"""
 
 _SET_LIMITS = f"""
 update mindia.tenants set limits = %s::jsonb, updated_at = now()
@@ -58,7 +60,7 @@ def page(session: Session, *, after: UUID | None, limit: int) -> list[Tenant]:
 
 
 def rename(session: Session, tenant_id: UUID, name: str) -> Tenant | None:
-    """Change the name."""
+    """Change the name of a tenant that is not deleted."""
     return session.one(_RENAME, (name, tenant_id), row=_tenant)
 
 

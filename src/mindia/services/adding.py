@@ -39,6 +39,7 @@ class Addition:
         metadata: The host's own values.
         expires_at: From when on the item is not found any more.
         on_duplicate: What to do where the tenant has an item of the same bytes.
+        initiated_by: On whose behalf; None for the host itself.
         link_id: The id of an item that shares them.
         task_id: Of the task that embeds the item.
         event_id: Of the event that tells of it.
@@ -48,6 +49,7 @@ class Addition:
     metadata: Metadata
     expires_at: datetime | None
     on_duplicate: OnDuplicate
+    initiated_by: UUID | None
     link_id: UUID = attrs.field(factory=uuid7)
     task_id: UUID = attrs.field(factory=uuid7)
     event_id: UUID = attrs.field(factory=uuid7)
@@ -60,6 +62,7 @@ class Addition:
         metadata: Metadata | None,
         expires_at: datetime | None,
         on_duplicate: OnDuplicate | str,
+        initiated_by: UUID | None,
     ) -> Self:
         """Return it, if all of it is allowed.
 
@@ -72,6 +75,7 @@ class Addition:
             metadata=checked_metadata(metadata),
             expires_at=expires_at,
             on_duplicate=named(on_duplicate, OnDuplicate, argument="on_duplicate"),
+            initiated_by=initiated_by,
         )
 
 
@@ -115,12 +119,12 @@ def add_staged(context: TenantContext, staged: Staged, addition: Addition) -> Me
     """
     new = prepared(context, staged, addition)
     if addition.on_duplicate is OnDuplicate.STORE:
-        return _item(context.unit.run(lambda session: add_all(session, [new])[0], single=True))
+        return _item(context.as_member.run(lambda session: add_all(session, [new])[0], single=True))
 
     def work(session: Session) -> Media | ConflictError:
         return add_unless_there(session, new, addition)
 
-    return _item(context.unit.run(work))
+    return _item(context.as_member.run(work))
 
 
 def add_duplicate(context: TenantContext, incoming: Received, addition: Addition) -> Media | None:
@@ -140,7 +144,7 @@ def add_duplicate(context: TenantContext, incoming: Received, addition: Addition
         check_name(found, incoming.filename, declared=incoming.declared)
         return _settled(session, found, addition, incoming.filename, incoming.original_filename)
 
-    found = context.unit.run(work)
+    found = context.as_member.run(work)
     return None if found is None else _item(found)
 
 
@@ -185,7 +189,13 @@ def prepared(context: TenantContext, staged: Staged, addition: Addition) -> NewM
         expires_at=addition.expires_at,
         language=context.settings.language,
         task_id=addition.task_id,
-        event=MediaEvent.of(staged, "uploaded", id=addition.event_id, occurred_at=datetime.now(UTC)),
+        event=MediaEvent.of(
+            staged,
+            "uploaded",
+            id=addition.event_id,
+            occurred_at=datetime.now(UTC),
+            initiated_by=context.initiator,
+        ),
     )
 
 
@@ -204,7 +214,13 @@ def link(
             texts=_texts(filename, original, addition.description, addition.metadata),
             expires_at=addition.expires_at,
             task_id=addition.task_id,
-            event=MediaEvent.of(named, "uploaded", id=addition.event_id, occurred_at=datetime.now(UTC)),
+            event=MediaEvent.of(
+                named,
+                "uploaded",
+                id=addition.event_id,
+                occurred_at=datetime.now(UTC),
+                initiated_by=addition.initiated_by,
+            ),
         ),
     )
 

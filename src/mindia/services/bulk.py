@@ -57,11 +57,11 @@ class BulkAdd:
     ) -> None:
         if not 1 <= concurrency <= _MAX_CONCURRENCY:
             raise InvalidError(f"concurrency must be 1 to {_MAX_CONCURRENCY}, not {concurrency}")
-        context.unit.run(lambda _: None, single=True)  # refuses a tenant that is not served, whatever comes in
+        context.as_member.run(lambda _: None, single=True)  # refuses a tenant that is not served, whatever comes in
         known = context.tenant()
         self._context = context
         # Threads do not touch a transaction of the caller's.
-        self._apart = attrs.evolve(context, tenant=lambda: known, bucket=lambda: known.s3_bucket)
+        self._apart = attrs.evolve(context, tenant=lambda: known, bucket=lambda: known.s3_bucket, initiator=None)
         self._concurrency = concurrency
         self._on_duplicate = on_duplicate
         self._sanitize = sanitize
@@ -142,6 +142,7 @@ class BulkAdd:
             metadata=wanted.metadata,
             expires_at=wanted.expires_at,
             on_duplicate=self._on_duplicate,
+            initiated_by=self._context.initiator,
         )
         if isinstance(wanted.source, Staged):
             return _Ready(position=position, staged=wanted.source, addition=addition, is_ours=False)
@@ -184,7 +185,7 @@ class BulkAdd:
             if ready.staged is not None and ready.addition is not None
         ]
         if self._on_duplicate is OnDuplicate.STORE:
-            return context.unit.run(lambda session: adding.add_all(session, news), single=True)
+            return context.as_member.run(lambda session: adding.add_all(session, news), single=True)
 
         def work(session: Session) -> list[Media | ConflictError]:
             done: dict[int, Media | ConflictError] = {}
@@ -193,7 +194,7 @@ class BulkAdd:
                 done[at] = adding.add_unless_there(session, news[at], additions[at])
             return [done[at] for at in range(len(news))]
 
-        return context.unit.run(work)
+        return context.as_member.run(work)
 
     def _added_alone(self, ready: _Ready) -> Media | Exception:
         try:

@@ -33,7 +33,11 @@ class TenantContext:
         tenant_id: The tenant.
         tenant: Returns what is known of it; refuses one that is suspended or deleted.
         bucket: Returns the tenant's bucket.
-        unit: Where statements run: each in a transaction of its own, or all in one that is open.
+        initiator: The user or API key on whose behalf calls are made; None for the host itself.
+        as_viewer: Where statements run that a viewer may cause: each in a transaction of its own, or all in one that
+            is open.
+        as_member: The same for what takes a member.
+        as_admin: The same for what takes an admin.
         leases: Keys for bytes that are about to be stored.
         prober: Finds out type and facts of files.
         storage: Where the bytes are.
@@ -47,7 +51,10 @@ class TenantContext:
     tenant_id: UUID
     tenant: Callable[[], KnownTenant]
     bucket: Callable[[], str]
-    unit: Unit
+    initiator: UUID | None
+    as_viewer: Unit
+    as_member: Unit
+    as_admin: Unit
     leases: StagingLeases
     prober: Prober
     storage: Storage

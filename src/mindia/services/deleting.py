@@ -10,7 +10,7 @@ from uuid import UUID
 from mindia.db.session import Session
 from mindia.domain.events import MediaEvent
 from mindia.domain.media import Media
-from mindia.repositories import media_change
+from mindia.repositories import media_change, quotas
 from mindia.services._keys import derived_prefix
 
 
@@ -20,6 +20,7 @@ def delete_items(
     items: Sequence[Media],
     *,
     event_ids: Mapping[UUID, UUID],
+    initiated_by: UUID | None,
     only_expired: bool = False,
 ) -> set[UUID]:
     """Delete items of any kind, and return the ids of those that were deleted.
@@ -29,6 +30,7 @@ def delete_items(
         tenant_id: Whose they are.
         items: The items.
         event_ids: By the id of an item, that of the event that tells of its end.
+        initiated_by: On whose behalf; None for the host itself.
         only_expired: Whether one stays that has been given more time meanwhile.
     """
     deleted: set[UUID] = set()
@@ -43,7 +45,13 @@ def delete_items(
             kind,
             alike,
             s3_prefixes=[derived_prefix(item.id) for item in alike],
-            events=[MediaEvent.of(item, "deleted", id=event_ids[item.id], occurred_at=now) for item in alike],
+            events=[
+                MediaEvent.of(item, "deleted", id=event_ids[item.id], occurred_at=now, initiated_by=initiated_by)
+                for item in alike
+            ],
             only_expired=only_expired,
         )
+    if deleted:
+        # Last: whoever holds the quota waits for no item that another one is deleting.
+        quotas.give_back(session, tenant_id, [item for item in items if item.id in deleted])
     return deleted

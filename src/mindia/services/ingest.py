@@ -55,8 +55,11 @@ def received(
 
     Raises:
         TenantInactiveError: The tenant is suspended or deleted; no byte has been read then.
+        PermissionDeniedError: The user may not add media; no byte has been read then.
         MediaError: The first bytes are of no allowed type, or there are too many.
     """
+    if context.initiator is not None:
+        context.as_member.run(lambda _: None, single=True)  # refused before anything is read
     settings = context.tenant().settings
     with opened(source) as file:
         original = filename or name_of(source)
@@ -71,8 +74,14 @@ def received(
             )
 
 
-def stage(context: TenantContext, incoming: Received, *, sanitize: bool) -> Staged:
+def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: Slot | None = None) -> Staged:
     """Store and probe what has been received. No database connection is held meanwhile.
+
+    Args:
+        context: Whose it will be.
+        incoming: What has been received.
+        sanitize: Whether what the file tells beside its content is removed before.
+        slot: Where it is stored; a new place by default.
 
     Raises:
         MediaError: The bytes are not what can be taken in.
@@ -80,7 +89,7 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool) -> Stag
     """
     spooled = incoming.spooled
     if found := _type_for_sure(context, incoming, sanitize=sanitize):
-        return _stage_while_probing(context, incoming, found)
+        return _stage_while_probing(context, incoming, found, slot)
     probed = context.prober.probe(
         spooled.file,
         size=spooled.size,
@@ -102,15 +111,15 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool) -> Stag
         )
     if sanitize:
         spooled = _sanitized(context, incoming, probed)
-    slot = context.leases.take(context.tenant_id, s3_bucket=context.bucket())
+    slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
     context.leases.put(context.storage, slot, _from_start(spooled.file), content_type=probed.content_type)
     return _staged(slot, incoming, probed, spooled)
 
 
-def _stage_while_probing(context: TenantContext, incoming: Received, found: MediaType) -> Staged:
+def _stage_while_probing(context: TenantContext, incoming: Received, found: MediaType, slot: Slot | None) -> Staged:
     """Store bytes while their parser is at work on them; where it refuses them, they are removed again."""
     spooled = incoming.spooled
-    slot = context.leases.take(context.tenant_id, s3_bucket=context.bucket())
+    slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
     with context.prober.begin(
         spooled.file,
         size=spooled.size,

@@ -9,6 +9,7 @@ import attrs
 
 from mindia.config import Settings
 from mindia.db.session import OpenTransaction, Unit
+from mindia.domain.tenants import Tenant
 from mindia.errors import NotFoundError
 from mindia.repositories import tenants
 
@@ -31,6 +32,14 @@ class KnownTenant:
     s3_bucket: str
     settings: Settings
     seen_at: float
+
+
+def known_of(tenant: Tenant, settings: Settings, *, seen_at: float) -> KnownTenant:
+    """Return what the services need to know of a tenant."""
+    own = {name: value for name, value in attrs.asdict(tenant.limits).items() if value is not None}
+    return KnownTenant(
+        s3_bucket=tenant.s3_bucket, settings=attrs.evolve(settings, **own) if own else settings, seen_at=seen_at
+    )
 
 
 class KnownTenants:
@@ -77,12 +86,7 @@ class KnownTenants:
         tenant = unit.run(lambda session: tenants.get(session, tenant_id), single=True)
         if tenant is None:
             raise NotFoundError(f"there is no tenant {tenant_id}")
-        own = {name: value for name, value in attrs.asdict(tenant.limits).items() if value is not None}
-        known = KnownTenant(
-            s3_bucket=tenant.s3_bucket,
-            settings=attrs.evolve(self._settings, **own) if own else self._settings,
-            seen_at=seen_at,
-        )
+        known = known_of(tenant, self._settings, seen_at=seen_at)
         if tenant_id in self._changing:
             return known  # what a transaction sees of its own changes, nobody else may believe
         if len(self._known) >= _MAX_TENANTS:

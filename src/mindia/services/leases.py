@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from io import RawIOBase
 from typing import BinaryIO
 from uuid import UUID
@@ -15,9 +16,9 @@ import attrs
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import OwnTransaction, Session
+from mindia.db.session import OwnTransaction, Scope, Session
 from mindia.domain.media import MediaKind
-from mindia.errors import StagedObjectExpiredError
+from mindia.errors import StagedObjectExpiredError, TenantInactiveError
 from mindia.repositories import media, objects
 from mindia.services._keys import original_key
 from mindia.storage.base import Storage
@@ -50,7 +51,6 @@ class StagingLeases:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._unit = OwnTransaction(database, None, beside=True)
         self._grace_s = settings.staging_grace.total_seconds()
         self._start_afresh()
 
@@ -60,7 +60,11 @@ class StagingLeases:
         self._blocks: OrderedDict[UUID, _Block] = OrderedDict()
 
     def take(self, tenant_id: UUID, *, s3_bucket: str) -> Slot:
-        """Return a place whose key is on record and belongs to the caller alone."""
+        """Return a place whose key is on record and belongs to the caller alone.
+
+        Raises:
+            TenantInactiveError: The tenant is deleted.
+        """
         if self._process != os.getpid():
             self._start_afresh()
         with self._lock:
@@ -74,11 +78,28 @@ class StagingLeases:
                 # From before the commit on, so that our clock never runs behind the lease.
                 deadline = _Deadline.after(self._grace_s / 3)
                 keys = [uuid7() for _ in range(block.size)][::-1]  # taken from the end: the oldest first
-                self._unit.run(
-                    lambda session: objects.lease(session, tenant_id, keys, s3_bucket=s3_bucket), single=True
-                )
+                self._record(tenant_id, keys, s3_bucket=s3_bucket)
                 block.keys, block.deadline = keys, deadline
             return Slot(tenant_id=tenant_id, key=block.keys.pop(), s3_bucket=s3_bucket)
+
+    def lease(self, tenant_id: UUID, keys: Sequence[UUID], *, s3_bucket: str) -> list[Slot]:
+        """Return the places of keys that the caller has chosen, and which are nobody else's: they are on record then.
+
+        They are to be used at once.
+
+        Raises:
+            TenantInactiveError: The tenant is deleted.
+        """
+        if keys:
+            self._record(tenant_id, keys, s3_bucket=s3_bucket)
+        return [Slot(tenant_id=tenant_id, key=key, s3_bucket=s3_bucket) for key in keys]
+
+    def _record(self, tenant_id: UUID, keys: Sequence[UUID], *, s3_bucket: str) -> None:
+        leased = self._unit(tenant_id).run(
+            lambda session: objects.lease(session, tenant_id, list(keys), s3_bucket=s3_bucket), single=True
+        )
+        if not leased:
+            raise TenantInactiveError(f"tenant {tenant_id} is deleted")
 
     def put(self, storage: Storage, slot: Slot, source: BinaryIO, *, content_type: str) -> None:
         """Store staged bytes, renewing the lease of their key while a long upload goes on.
@@ -100,12 +121,12 @@ class StagingLeases:
         """Start the grace period of a key anew.
 
         Raises:
-            StagedObjectExpiredError: It was swept.
+            StagedObjectExpiredError: It was swept, or the tenant was deleted.
         """
-        if not self._unit.run(lambda session: objects.renew(session, tenant_id, key), single=True):
+        if not self._unit(tenant_id).run(lambda session: objects.renew(session, tenant_id, key), single=True):
             raise StagedObjectExpiredError(
                 f"the staged object {key} was swept while its bytes were being stored: the upload stood still for "
-                "longer than Settings.staging_grace"
+                "longer than Settings.staging_grace, or the tenant was deleted"
             )
 
     def discard(self, storage: Storage, slot: Slot, *, kind: MediaKind) -> None:
@@ -122,7 +143,11 @@ class StagingLeases:
             # Also what was swept before it was stored: it is on no record, and no item points at it.
             storage.delete(slot.s3_bucket, [s3_key])
 
-        self._unit.run(work)  # for whatever tenant: one that has been suspended meanwhile must not keep them
+        self._unit(slot.tenant_id).run(work)
+
+    def _unit(self, tenant_id: UUID) -> OwnTransaction:
+        # Also for a tenant that is not served: one that has been suspended meanwhile must not keep what was staged.
+        return OwnTransaction(self._database, Scope(tenant_id=tenant_id, is_served=False), beside=True)
 
     @property
     def renew_after_s(self) -> float:

@@ -1,22 +1,26 @@
-"""Removes bytes that nothing points at: `app.maintenance`. Workers run it."""
+"""Removes bytes that nothing points at, and tenants that are deleted: `app.maintenance`. Workers run it."""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import OwnTransaction, Session
+from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Session
 from mindia.errors import InvalidError, StorageError, TenantInactiveError
-from mindia.repositories import objects
+from mindia.repositories import login_failures, objects
 from mindia.services._keys import original_key
 from mindia.storage.base import Storage
+
+if TYPE_CHECKING:
+    from mindia.domain.tenant_deletion import TenantDeletionProgress, TenantDeletionReport
 
 _BATCH = 100
 _MAX_EXPIRED = 10_000
@@ -46,12 +50,10 @@ class Maintenance(Handle):
         Raises:
             InvalidError: `older_than` is negative.
         """
-        grace = self._settings.staging_grace if older_than is None else older_than
-        if grace < timedelta():
-            raise InvalidError(f"older_than must not be negative: {grace!r}")
+        grace = self._grace(older_than, argument="older_than")
         swept = 0
         while True:
-            with self._database.transaction() as session:
+            with self._database.transaction(ACROSS_TENANTS) as session:
                 staged = objects.take_staged(session, older_than=grace, limit=_BATCH)
                 by_bucket = defaultdict(list)
                 for taken in staged:
@@ -72,7 +74,7 @@ class Maintenance(Handle):
         from mindia.repositories import media_change  # costs more than the rest of this module
 
         removed = 0
-        with self._database.transaction() as session:
+        with self._database.transaction(ACROSS_TENANTS) as session:
             tenants = media_change.expired(session, limit=_MAX_EXPIRED)
         for tenant in tenants:
             for start in range(0, len(tenant.media_ids), _BATCH):
@@ -87,10 +89,12 @@ class Maintenance(Handle):
 
         def work(session: Session) -> int:
             items = media.get_expired(session, tenant_id, media_ids)
-            return len(delete_items(session, tenant_id, items, event_ids=event_ids, only_expired=True))
+            return len(
+                delete_items(session, tenant_id, items, event_ids=event_ids, initiated_by=None, only_expired=True)
+            )
 
         try:
-            return OwnTransaction(self._database, tenant_id).run(work)
+            return OwnTransaction(self._database, Scope(tenant_id=tenant_id)).run(work)
         except TenantInactiveError:
             return 0
 
@@ -101,7 +105,7 @@ class Maintenance(Handle):
         """
         removed = 0
         while True:
-            with self._database.transaction() as session:
+            with self._database.transaction(ACROSS_TENANTS) as session:
                 due = objects.lock_deleted(session, limit=_BATCH)
                 for deleted in due:
                     error = self._remove(deleted.s3_bucket, deleted.s3_keys, deleted.s3_prefixes)
@@ -112,6 +116,53 @@ class Maintenance(Handle):
                         objects.postpone_deleted(session, deleted, error=str(error))
             if len(due) < _BATCH:
                 return removed
+
+    def remove_login_failures(self) -> int:
+        """Forget failed log-ins that are held against nobody any more, and return how many addresses had some."""
+        return OwnTransaction(self._database, ACROSS_TENANTS).run(login_failures.remove_expired, single=True)
+
+    def remove_deleted_tenants(
+        self,
+        *,
+        staged_older_than: timedelta | None = None,
+        max_batches: int | None = None,
+        progress: Callable[[TenantDeletionProgress], object] | None = None,
+    ) -> tuple[TenantDeletionReport, ...]:
+        """Remove all that tenants have that are deleted, and then the tenants themselves.
+
+        It works in small transactions: cut short by whatever, the next call goes on. What another process is still
+        uploading is waited for by leaving the tenant as it is, for a later call: the report says until when. Where the
+        object store fails, the report has its error, and the next call tries again.
+
+        Args:
+            staged_older_than: Instead of `Settings.staging_grace`: younger uploads are left. Below it, one that another
+                process has under way may leave bytes behind, if that process is killed.
+            max_batches: After so many batches of rows or objects it ends; and what another call is at work on is left
+                to that one. Without it there is no end before all is done, and others are waited for.
+            progress: Is called after each batch with what has been removed of its tenant so far. What it raises ends
+                the work.
+
+        Returns:
+            For each tenant that is deleted and was not removed before, what was removed and what is left.
+
+        Raises:
+            InvalidError: `staged_older_than` is negative, or `max_batches` is less than 1.
+        """
+        from mindia.services.tenant_deletion import remove_all
+
+        return remove_all(
+            self._database,
+            self._storage,
+            staged_older_than=self._grace(staged_older_than, argument="staged_older_than"),
+            max_batches=max_batches,
+            progress=progress,
+        )
+
+    def _grace(self, given: timedelta | None, *, argument: str) -> timedelta:
+        grace = self._settings.staging_grace if given is None else given
+        if grace < timedelta():
+            raise InvalidError(f"{argument} must not be negative: {grace!r}")
+        return grace
 
     def _remove(self, bucket: str, keys: Sequence[str], prefixes: Sequence[str] = ()) -> Exception | None:
         """Remove bytes and return why that failed, if it did: what fails must not be in the way of the rest."""

@@ -51,7 +51,7 @@ class MediaReader(Handle):
             NotFoundError: There is none, it has expired, is of another kind, or belongs to another tenant.
         """
         context = self._context
-        found = context.unit.run(lambda session: repository.get(session, context.tenant_id, media_id), single=True)
+        found = context.as_viewer.run(lambda session: repository.get(session, context.tenant_id, media_id), single=True)
         if found is None or not isinstance(found, type or object):
             what = "media item" if type is None else type.__name__.lower()
             raise NotFoundError(f"there is no {what} {media_id}")
@@ -68,7 +68,7 @@ class MediaReader(Handle):
         found: dict[UUID, Media] = {}
         for start in range(0, len(ids), MAX_PAGE):
             part = ids[start : start + MAX_PAGE]
-            items = context.unit.run(
+            items = context.as_viewer.run(
                 lambda session, part=part: repository.get_many(session, context.tenant_id, part),  # type: ignore[misc]  # mypy cannot type the default
                 single=True,
             )
@@ -148,7 +148,7 @@ class MediaReader(Handle):
             InvalidError: A filter is not allowed.
         """
         context, wanted = self._context, selection(filters)
-        return context.unit.run(lambda session: media_find.count(session, context.tenant_id, wanted), single=True)
+        return context.as_viewer.run(lambda session: media_find.count(session, context.tenant_id, wanted), single=True)
 
     def exists(self, **filters: Unpack[Filters]) -> bool:
         """Tell whether an item fits all filters.
@@ -157,7 +157,7 @@ class MediaReader(Handle):
             InvalidError: A filter is not allowed.
         """
         context, wanted = self._context, selection(filters)
-        return context.unit.run(lambda session: media_find.exists(session, context.tenant_id, wanted), single=True)
+        return context.as_viewer.run(lambda session: media_find.exists(session, context.tenant_id, wanted), single=True)
 
     def open(self, media: Media | UUID) -> BinaryIO:
         """Open the bytes of an item for reading: seekable, buffered, and read only where they are asked for.
@@ -256,7 +256,7 @@ class MediaReader(Handle):
         self, wanted: media_find.Selection, order: MediaOrder, place: media_find.Place | None, limit: int
     ) -> Sequence[Media]:
         context = self._context
-        return context.unit.run(
+        return context.as_viewer.run(
             lambda session: media_find.page(
                 session, context.tenant_id, selection=wanted, order=order, place=place, limit=limit
             ),

@@ -68,7 +68,7 @@ class MediaStore(MediaReader):
             StorageError: The object store failed.
         """
         context = self._context
-        context.unit.run(lambda _: None, single=True)  # nothing later would refuse a tenant that is not served
+        context.as_member.run(lambda _: None, single=True)  # nothing later would refuse a tenant that is not served
         with ingest.received(context, source, filename=filename, content_type=content_type) as incoming:
             return ingest.stage(context, incoming, sanitize=self._sanitize(sanitize))
 
@@ -106,7 +106,11 @@ class MediaStore(MediaReader):
             TenantInactiveError: The tenant is suspended or deleted.
         """
         addition = Addition.checked(
-            description=description, metadata=metadata, expires_at=expires_at, on_duplicate=on_duplicate
+            description=description,
+            metadata=metadata,
+            expires_at=expires_at,
+            on_duplicate=on_duplicate,
+            initiated_by=self._context.initiator,
         )
         if isinstance(source, Staged):
             if filename is not None or content_type is not None or sanitize is not None:
@@ -254,12 +258,14 @@ class MediaStore(MediaReader):
                 texts=texts,
                 texts_differ=not same_metadata or texts != texts_of(item),
                 task_id=task_id,
-                event=MediaEvent.of(changed, "updated", id=event_id, occurred_at=datetime.now(UTC)),
+                event=MediaEvent.of(
+                    changed, "updated", id=event_id, occurred_at=datetime.now(UTC), initiated_by=context.initiator
+                ),
             )
             assert updated_at is not None, "a locked row is there"
             return attrs.evolve(changed, updated_at=updated_at)
 
-        return context.unit.run(work)
+        return context.as_member.run(work)
 
     def copy(
         self,
@@ -287,7 +293,11 @@ class MediaStore(MediaReader):
         context = self._context
         media_id = media if isinstance(media, UUID) else media.id
         addition = Addition.checked(
-            description=description or "", metadata=metadata, expires_at=expires_at, on_duplicate=OnDuplicate.LINK
+            description=description or "",
+            metadata=metadata,
+            expires_at=expires_at,
+            on_duplicate=OnDuplicate.LINK,
+            initiated_by=context.initiator,
         )
         name = None if filename is None else clean_filename(filename, fallback="unnamed")
 
@@ -312,7 +322,7 @@ class MediaStore(MediaReader):
                 raise NotFoundError(f"there is no media item {media_id}")
             return made
 
-        return context.unit.run(work)
+        return context.as_member.run(work)
 
     def delete(self, media: Media | UUID) -> None:
         """Delete an item with all that was made of it. Its bytes are removed by maintenance, soon after.
@@ -346,10 +356,12 @@ class MediaStore(MediaReader):
 
         def work(session: Session) -> set[UUID]:
             items = repository.get_many(session, context.tenant_id, sorted(event_ids))
-            deleted = delete_items(session, context.tenant_id, items, event_ids=event_ids)
+            deleted = delete_items(
+                session, context.tenant_id, items, event_ids=event_ids, initiated_by=context.initiator
+            )
             return set(ids) if session.repeated else deleted  # the first try may have deleted them
 
-        deleted = context.unit.run(work)
+        deleted = context.as_member.run(work)
         return {
             media_id: DeleteResult(
                 media_id=media_id,

@@ -67,7 +67,9 @@ class SearchIndex(Handle):
             limit=limit,
             depth=max(_MIN_DEPTH, limit),
         )
-        found = context.unit.run(lambda session: repository.search(session, context.tenant_id, question), single=True)
+        found = context.as_viewer.run(
+            lambda session: repository.search(session, context.tenant_id, question), single=True
+        )
         return SearchResults(query=query, items=tuple(found))
 
     def embed(self, media_id: UUID) -> None:
@@ -94,7 +96,7 @@ class SearchIndex(Handle):
             media = media_repository.get(session, context.tenant_id, media_id)
             return None if media is None or texts is None else (media, texts)
 
-        found = context.unit.run(read)
+        found = context.as_member.run(read)
         if found is None:
             raise NotFoundError(f"there is no media item {media_id}")
         media, texts = found
@@ -123,7 +125,7 @@ class SearchIndex(Handle):
                 version=texts.updated_at,
             )
 
-        return context.unit.run(write)
+        return context.as_member.run(write)
 
 
 def _as_text(vectors: NDArray[float32]) -> Sequence[str]:

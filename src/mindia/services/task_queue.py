@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from mindia._handles import Handle
@@ -12,6 +13,7 @@ from mindia.domain.tasks import Priority, Task
 from mindia.errors import InvalidError, NotFoundError
 from mindia.repositories import tasks as repository
 from mindia.repositories._text import storable
+from mindia.services.context import TenantContext
 from mindia.worker.registry import TaskRegistry
 
 _MAX_RETRIES = 1000
@@ -21,10 +23,36 @@ _MAX_DEDUP_KEY = 255
 class TaskQueue(Handle):
     """The tasks of one tenant, or those without a tenant. Thread-safe, unless it is that of a transaction."""
 
-    def __init__(self, unit: Unit, tenant_id: UUID | None, registry: TaskRegistry) -> None:
-        self._unit = unit
+    def __init__(
+        self,
+        *,
+        reading: Unit,
+        writing: Unit,
+        tenant_id: UUID | None,
+        initiator: UUID | None,
+        registry: TaskRegistry,
+    ) -> None:
+        self._reading = reading
+        self._writing = writing
         self._tenant_id = tenant_id
+        self._initiator = initiator
         self._registry = registry
+
+    @classmethod
+    def of_tenant(cls, context: TenantContext) -> Self:
+        """Return the tasks of a tenant."""
+        return cls(
+            reading=context.as_viewer,
+            writing=context.as_member,
+            tenant_id=context.tenant_id,
+            initiator=context.initiator,
+            registry=context.registry,
+        )
+
+    @classmethod
+    def of_system(cls, unit: Unit, registry: TaskRegistry) -> Self:
+        """Return the tasks without a tenant."""
+        return cls(reading=unit, writing=unit, tenant_id=None, initiator=None, registry=registry)
 
     def enqueue(
         self,
@@ -75,9 +103,10 @@ class TaskQueue(Handle):
                 run_at=run_at,
                 max_retries=max_retries,
                 dedup_key=dedup_key,
+                initiated_by=self._initiator,
             )
 
-        return self._unit.run(work)
+        return self._writing.run(work)
 
     def get(self, task_id: UUID) -> Task:
         """Return a task.
@@ -85,7 +114,7 @@ class TaskQueue(Handle):
         Raises:
             NotFoundError: There is none, or it belongs to another tenant.
         """
-        task = self._unit.run(lambda session: repository.get(session, self._tenant_id, task_id), single=True)
+        task = self._reading.run(lambda session: repository.get(session, self._tenant_id, task_id), single=True)
         if task is None:
             raise NotFoundError(f"there is no task {task_id}")
         return task

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Self
 from uuid import UUID
+
+import attrs
 
 from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.session import Session, Unit
-from mindia.domain.tenants import MediaLimits, Tenant, TenantStatus
-from mindia.errors import InvalidError, NotFoundError
-from mindia.repositories import tenants
+from mindia.domain.tenants import MediaLimits, Quota, Tenant, TenantStatus
+from mindia.errors import InvalidError, NotFoundError, TransactionError
+from mindia.repositories import quotas, tenants
 from mindia.repositories._text import storable
 from mindia.services.known_tenants import KnownTenants
 from mindia.storage.base import Storage
@@ -19,6 +22,37 @@ from mindia.storage.base import Storage
 _PAGE = 500
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """As on S3: 3 to 63 lower-case letters, digits, dots and hyphens."""
+
+
+@attrs.frozen(kw_only=True)
+class NewTenant:
+    """A tenant that is to be made."""
+
+    id: UUID
+    name: str
+    s3_bucket: str
+    s3_region: str
+
+    @classmethod
+    def checked(cls, name: str, *, s3_bucket: str | None, s3_region: str) -> Self:
+        """Return it, if that is allowed; see `Tenants.create`.
+
+        Raises:
+            InvalidError: The name is empty or too long, or the bucket's name is not one.
+        """
+        tenant_id = uuid7()
+        bucket = f"mindia-{tenant_id.hex}" if s3_bucket is None else s3_bucket
+        if not _BUCKET.fullmatch(bucket):
+            raise InvalidError(
+                f"s3_bucket must have 3 to 63 lower-case letters, digits, dots and hyphens, not {bucket!r}"
+            )
+        return cls(id=tenant_id, name=_checked(name), s3_bucket=bucket, s3_region=s3_region)
+
+    def write(self, session: Session) -> Tenant:
+        """Write it, unless that has been done."""
+        if session.repeated and (made := tenants.get(session, self.id)):
+            return made
+        return tenants.create(session, id=self.id, name=self.name, s3_bucket=self.s3_bucket, s3_region=self.s3_region)
 
 
 class Tenants(Handle):
@@ -41,21 +75,8 @@ class Tenants(Handle):
             InvalidError: The name is empty or too long, or the bucket's name is not one.
             AlreadyExistsError: Another tenant uses the bucket.
         """
-        name = _checked(name)
-        tenant_id = uuid7()
-        bucket = f"mindia-{tenant_id.hex}" if s3_bucket is None else s3_bucket
-        if not _BUCKET.fullmatch(bucket):
-            raise InvalidError(
-                f"s3_bucket must have 3 to 63 lower-case letters, digits, dots and hyphens, not {bucket!r}"
-            )
-        region = s3_region or self._storage.region
-
-        def work(session: Session) -> Tenant:
-            if session.repeated and (made := tenants.get(session, tenant_id)):
-                return made
-            return tenants.create(session, id=tenant_id, name=name, s3_bucket=bucket, s3_region=region)
-
-        return self._unit.run(work)
+        new = NewTenant.checked(name, s3_bucket=s3_bucket, s3_region=s3_region or self._storage.region)
+        return self._unit.run(new.write)
 
     def get(self, tenant_id: UUID) -> Tenant:
         """Return a tenant, whatever its status.
@@ -83,13 +104,14 @@ class Tenants(Handle):
             NotFoundError: There is no such tenant.
         """
         name = _checked(name)
-        return _found(self._unit.run(lambda session: tenants.rename(session, tenant_id, name), single=True), tenant_id)
+        changed = self._unit.run(lambda session: tenants.rename(session, tenant_id, name), single=True)
+        return _changed(changed, tenant_id)
 
     def suspend(self, tenant_id: UUID) -> Tenant:
         """Refuse every call for the tenant from now on, until it is reactivated.
 
         Raises:
-            NotFoundError: There is no such tenant.
+            NotFoundError: There is no such tenant, or it is deleted.
         """
         return self._set_status(tenant_id, TenantStatus.SUSPENDED)
 
@@ -97,9 +119,29 @@ class Tenants(Handle):
         """Serve a suspended tenant again.
 
         Raises:
-            NotFoundError: There is no such tenant.
+            NotFoundError: There is no such tenant, or it is deleted.
         """
         return self._set_status(tenant_id, TenantStatus.ACTIVE)
+
+    def delete(self, tenant_id: UUID) -> None:
+        """Refuse every call for the tenant from now on, for good, and have workers remove all that it has.
+
+        See `Maintenance.remove_deleted_tenants`. Deleting it again does nothing more, for as long as it is there.
+
+        Raises:
+            NotFoundError: There is no such tenant.
+        """
+        from mindia.repositories import tenant_deletion
+
+        def work(session: Session) -> bool:
+            return tenant_deletion.mark(session, tenant_id) or session.repeated  # it may have been removed since
+
+        try:
+            was_there = self._unit.run(work, single=True)
+        finally:
+            self._known.forget(tenant_id, self._unit)
+        if not was_there:
+            raise NotFoundError(f"there is no tenant {tenant_id}")
 
     def set_limits(self, tenant_id: UUID, limits: MediaLimits) -> Tenant:
         """Give a tenant limits of its own, in place of those that it had; other processes notice within a second.
@@ -111,19 +153,52 @@ class Tenants(Handle):
             changed = self._unit.run(lambda session: tenants.set_limits(session, tenant_id, limits), single=True)
         finally:
             self._known.forget(tenant_id, self._unit)
-        return _found(changed, tenant_id)
+        return _changed(changed, tenant_id)
+
+    def set_quota(self, tenant_id: UUID, quota: Quota) -> None:
+        """Give a tenant a quota in place of the one that it had; `Quota()` for none.
+
+        What it has is counted for that: additions and deletions that are under way are waited for, and new ones wait
+        meanwhile. From then on additions to a tenant with a quota wait for each other, each until the transaction that
+        the other is in ends: none can exceed it. A quota below what there is refuses additions, and deletes nothing.
+
+        Raises:
+            NotFoundError: There is no such tenant.
+            TransactionError: The transaction is not of the isolation level `read committed`: it could miss some.
+        """
+        if not isinstance(quota, Quota):
+            raise InvalidError(f"quota must be a Quota, not {type(quota).__name__}")
+
+        def work(session: Session) -> None:
+            isolation = quotas.hold(session, tenant_id)
+            if isolation is None:
+                raise NotFoundError(f"there is no tenant {tenant_id}")
+            if isolation != "read committed":
+                raise TransactionError(
+                    f"in a transaction of the isolation level {isolation} not all of what is there can be counted: "
+                    "set the quota in one that is read committed"
+                )
+            quotas.put(session, tenant_id, quota)
+
+        self._unit.run(work)
 
     def _set_status(self, tenant_id: UUID, status: TenantStatus) -> Tenant:
         try:
             changed = self._unit.run(lambda session: tenants.set_status(session, tenant_id, status), single=True)
         finally:
             self._known.forget(tenant_id, self._unit)
-        return _found(changed, tenant_id)
+        return _changed(changed, tenant_id)
 
 
 def _found(tenant: Tenant | None, tenant_id: UUID) -> Tenant:
     if tenant is None:
         raise NotFoundError(f"there is no tenant {tenant_id}")
+    return tenant
+
+
+def _changed(tenant: Tenant | None, tenant_id: UUID) -> Tenant:
+    if tenant is None:
+        raise NotFoundError(f"there is no tenant {tenant_id}, or it is deleted")
     return tenant
 
 

@@ -76,6 +76,14 @@ class Storage(Protocol):
         """Delete all objects whose keys begin with `prefix`, which is not empty."""
         ...
 
+    def delete_bucket(self, bucket: str) -> None:
+        """Delete a bucket without objects, and what interrupted `put`s left in it. A missing one is fine.
+
+        Raises `BucketNotEmptyError`, and deletes no object, where there is one. A `put` at the same time succeeds, and
+        makes the bucket anew where it comes later.
+        """
+        ...
+
     def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with `prefix` and come after the key `after`, in order."""
         ...

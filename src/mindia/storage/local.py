@@ -11,7 +11,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from mindia.errors import InvalidError, ObjectNotFoundError, StorageError, StorageUnavailableError
+from mindia.errors import (
+    BucketNotEmptyError,
+    InvalidError,
+    ObjectNotFoundError,
+    StorageError,
+    StorageUnavailableError,
+)
 from mindia.storage.base import StoredObject, check_bucket, check_key, check_prefix
 
 _CHUNK = 1 << 20
@@ -105,6 +111,21 @@ class LocalStorage:
         if not prefix:
             raise InvalidError("prefix must not be empty")
         self.delete(bucket, [key for key, _ in self._files(bucket, prefix, parts=True)])
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Delete the folder of a bucket without objects, and what interrupted `put`s left in it."""
+        if next(self.list(bucket), None) is not None:
+            raise BucketNotEmptyError(f"the bucket {bucket!r} has objects: delete them first")
+        try:
+            with _typed(bucket, ""), ExitStack() as stack:
+                root = self._opened_root(make=False)
+                stack.callback(os.close, root)
+                with self._folder(bucket, []) as folder:
+                    _remove_remains(folder)
+                os.rmdir(bucket, dir_fd=root)
+                os.fsync(root)
+        except ObjectNotFoundError:
+            return
 
     def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with `prefix` and come after `after`."""
@@ -287,6 +308,23 @@ def _remove_abandoned(folder: int, part: str) -> None:
         os.close(file)
 
 
+def _remove_remains(folder: int) -> None:
+    """Remove unfinished files that nobody writes and folders that have nothing else, below an open folder."""
+    with os.scandir(folder) as scanned:
+        entries = list(scanned)
+    for entry in entries:
+        with suppress(FileNotFoundError):
+            if entry.is_dir(follow_symlinks=False):
+                inner = os.open(entry.name, _FOLDER, dir_fd=folder)
+                try:
+                    _remove_remains(inner)
+                finally:
+                    os.close(inner)
+                os.rmdir(entry.name, dir_fd=folder)
+            elif entry.is_file(follow_symlinks=False) and entry.name == _part(_whole(entry.name)):
+                _remove_abandoned(folder, entry.name)
+
+
 def _part(name: str) -> str:
     """Return the name under which an object is written until it is whole: known, so that it can be deleted too."""
     return f".{name}.part"
@@ -307,6 +345,8 @@ def _typed(bucket: str, key: str) -> Iterator[None]:
             raise StorageError(
                 f"{bucket}/{key} leads over another object or a symbolic link, which is not followed"
             ) from error
+        if error.errno == errno.ENOTEMPTY:
+            raise BucketNotEmptyError(f"something is in the bucket {bucket!r}, or is being put into it") from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
             raise StorageUnavailableError(f"{bucket}/{key} cannot be stored: {error.strerror}") from error
         raise StorageError(f"{bucket}/{key}: {error.strerror or error}") from error

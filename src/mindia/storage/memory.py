@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from mindia.errors import InvalidError, ObjectNotFoundError
+from mindia.errors import BucketNotEmptyError, InvalidError, ObjectNotFoundError
 from mindia.storage.base import StoredObject, check_bucket, check_key, check_prefix
 
 
@@ -59,6 +59,13 @@ class MemoryStorage:
         if not prefix:
             raise InvalidError("prefix must not be empty")
         self.delete(bucket, [found.key for found in self.list(bucket, prefix=prefix)])
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Delete a bucket without objects; a missing one is fine."""
+        check_bucket(bucket)
+        with self._lock:
+            if any(within == bucket for within, _ in self._objects):
+                raise BucketNotEmptyError(f"the bucket {bucket!r} has objects: delete them first")
 
     def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with `prefix` and come after `after`."""

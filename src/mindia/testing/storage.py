@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
-from mindia.errors import InvalidError, ObjectNotFoundError, StorageError
+from mindia.errors import BucketNotEmptyError, InvalidError, ObjectNotFoundError, StorageError
 from mindia.storage.base import MAX_KEY_BYTES, MAX_SEGMENT_BYTES, Storage, StoredObject
 
 HOSTILE_KEYS = {
@@ -258,6 +258,64 @@ class StorageContract:
 
         assert listed(storage, bucket) == {"a": 1}
 
+    def test_a_bucket_without_objects_can_be_deleted_and_comes_back_with_its_next_object(
+        self, storage: Storage, bucket: str
+    ) -> None:
+        """Also one that never was, and twice."""
+        put(storage, bucket, "a/b/c", b"1")
+        put(storage, bucket, "d", b"1")
+        storage.delete(bucket, ["a/b/c", "d"])
+
+        storage.delete_bucket(bucket)
+        storage.delete_bucket(bucket)
+        storage.delete_bucket("contract-never-made")
+
+        assert listed(storage, bucket) == {}
+        put(storage, bucket, "a/b/c", b"2")
+        assert read(storage, bucket, "a/b/c") == b"2"
+        storage.delete(bucket, ["a/b/c"])
+        storage.delete_bucket(bucket)
+
+    def test_a_bucket_with_an_object_is_not_deleted(self, storage: Storage, bucket: str, other_bucket: str) -> None:
+        """It is an error of its own, and everything stays."""
+        put(storage, bucket, "a/b", b"1")
+        put(storage, other_bucket, "c", b"2")
+
+        with pytest.raises(BucketNotEmptyError, match=bucket):
+            storage.delete_bucket(bucket)
+        storage.delete(bucket, ["a/b"])
+        storage.delete_bucket(bucket)
+
+        assert listed(storage, bucket) == {}
+        assert read(storage, other_bucket, "c") == b"2"
+
+    def test_a_put_is_neither_lost_nor_refused_when_its_bucket_is_deleted_at_the_same_time(
+        self, storage: Storage, bucket: str
+    ) -> None:
+        """Whichever comes first."""
+        threads, rounds = 3, 60
+        together = threading.Barrier(threads + 1)
+
+        def write(number: int) -> None:
+            for turn in range(rounds):
+                together.wait(_WAIT_S)
+                put(storage, bucket, f"a/b/{number}", str(turn).encode())
+                assert read(storage, bucket, f"a/b/{number}") == str(turn).encode()
+                storage.delete(bucket, [f"a/b/{number}"])
+
+        def delete() -> None:
+            for _ in range(rounds):
+                together.wait(_WAIT_S)
+                with suppress(BucketNotEmptyError):
+                    storage.delete_bucket(bucket)
+
+        with ThreadPoolExecutor(threads + 1) as pool:
+            for future in [pool.submit(delete), *(pool.submit(write, number) for number in range(threads))]:
+                future.result(_WAIT_S)
+
+        assert listed(storage, bucket) == {}
+        storage.delete_bucket(bucket)
+
     def test_a_listing_is_in_the_order_of_the_keys(self, storage: Storage, bucket: str) -> None:
         """By code points, the slash being a character like others."""
         keys = [
@@ -406,6 +464,7 @@ class StorageContract:
             lambda: storage.copy(bucket, "good", to_bucket=name, to_key="copy"),
             lambda: storage.delete(name, ["a"]),
             lambda: storage.delete_prefix(name, "a"),
+            lambda: storage.delete_bucket(name),
             lambda: list(storage.list(name)),
         ]
 
@@ -547,6 +606,7 @@ class StorageContract:
     def test_a_failed_call_is_an_error_of_ours(self) -> None:
         """So that callers can tell it from their own."""
         assert issubclass(ObjectNotFoundError, StorageError)
+        assert issubclass(BucketNotEmptyError, StorageError)
         assert issubclass(ObjectNotFoundError, LookupError)
 
 

@@ -20,6 +20,9 @@ from mindia.worker.runner import Outcome, Runtime, TaskRunner
 
 _CLAIM_WHEN_IDLE = 16
 
+_BATCHES_OF_TENANTS = 20
+"""That are removed of deleted tenants before other maintenance has its turn again."""
+
 _log = logging.getLogger("mindia.worker")
 
 
@@ -39,7 +42,9 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
         while tasks := runner.claim(_CLAIM_WHEN_IDLE):
             outcomes.update(runner.execute(task) for task in tasks)
         runtime.maintenance.remove_expired()
+        runtime.maintenance.remove_login_failures()
         removed = runtime.maintenance.remove_deleted() + runtime.maintenance.sweep_staged()
+        removed += sum(report.objects_removed for report in runtime.maintenance.remove_deleted_tenants())
     return _report(outcomes, removed)
 
 
@@ -182,16 +187,28 @@ class Worker(Handle):
 
     def _maintain(self) -> None:
         while True:
+            goes_on = False
             try:
                 self._runtime.maintenance.remove_expired()
+                self._runtime.maintenance.remove_login_failures()
                 self._removed += self._runtime.maintenance.remove_deleted()
                 self._removed += self._runtime.maintenance.sweep_staged()
+                goes_on = self._remove_deleted_tenants()
             except DatabaseError as error:
                 _log.warning("maintenance is put off: %s", error)
             except Exception:  # noqa: BLE001 - logged; the next round may do better
                 _log.exception("maintenance is put off")
-            if self._stopped.wait(self._runtime.settings.maintenance.total_seconds()):
+            if self._stopped.wait(0.0 if goes_on else self._runtime.settings.maintenance.total_seconds()):
                 return
+
+    def _remove_deleted_tenants(self) -> bool:
+        """Remove a part of what deleted tenants have left, so that other work is not held up; True where more is left.
+
+        What can only be removed later is not meant by that.
+        """
+        reports = self._runtime.maintenance.remove_deleted_tenants(max_batches=_BATCHES_OF_TENANTS)
+        self._removed += sum(report.objects_removed for report in reports)
+        return any(not report.is_complete and (report.rows or report.objects_removed) for report in reports)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

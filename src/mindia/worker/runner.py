@@ -19,7 +19,7 @@ import attrs
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import OwnTransaction, Session
+from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Session
 from mindia.domain.tasks import Task, TaskStatus
 from mindia.errors import DatabaseError, DatabaseUnavailableError, DiscardTask, MindiaError
 from mindia.repositories import tasks as repository
@@ -70,9 +70,9 @@ class TaskRunner:
     def __init__(self, runtime: Runtime) -> None:
         self.id = uuid7()
         self._runtime = runtime
-        self._unit = OwnTransaction(runtime.database, None)
+        self._unit = OwnTransaction(runtime.database, ACROSS_TENANTS)
         # What must not wait for the connections that handlers hold.
-        self._beside = OwnTransaction(runtime.database, None, beside=True)
+        self._beside = OwnTransaction(runtime.database, ACROSS_TENANTS, beside=True)
         self._was_cut_off = False
         self._rescues_from = 0.0
 
@@ -149,7 +149,7 @@ class TaskRunner:
         After an error it is not known whether tasks were taken: see `put_back`.
         """
         kinds = self._runtime.registry.kinds
-        with self._runtime.database.transaction() as session:
+        with self._runtime.database.transaction(ACROSS_TENANTS) as session:
             return repository.claim(session, worker_id=self.id, kinds=kinds, limit=limit)
 
     def put_back(self, *, keep: Collection[Task]) -> None:

@@ -1,0 +1,176 @@
+"""A tenant as a file: what `app.tenants.export` does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Self
+from uuid import UUID
+
+import attrs
+
+from mindia._version import __version__
+from mindia.config import Settings
+from mindia.db.session import Scope, Session, Unit
+from mindia.domain.archives import ArchivedTenant, ArchivedUser, ExportReport, Manifest
+from mindia.domain.bulk import Progress
+from mindia.domain.media import Media
+from mindia.domain.tenants import Quota, Tenant, TenantStatus
+from mindia.errors import NotFoundError, ObjectNotFoundError, TenantInactiveError
+from mindia.repositories import quotas, tenant_transfer, tenants
+from mindia.repositories.tenant_transfer import Archived
+from mindia.services.archive_format import (
+    FORMAT,
+    MANIFEST,
+    MEDIA,
+    USERS,
+    VERSION,
+    manifest_line,
+    media_line,
+    user_line,
+)
+from mindia.services.archive_writer import ArchiveWriter, Lines, written_archive
+from mindia.storage.base import Storage
+
+_PAGE = 50
+"""Items that are held in memory at once: documents have much text."""
+_USERS_PAGE = 500
+
+
+@attrs.frozen
+class _Row:
+    """An item of the snapshot, and its line."""
+
+    media_id: UUID
+    sha256: str
+    file_size: int
+    s3_key: str
+    line: bytes = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, archived: Archived) -> Self:
+        media = archived.media
+        return cls(media.id, media.sha256, media.file_size, archived.s3_key, media_line(media))
+
+    def line_on_disk(self) -> bytes:
+        head = json.dumps([str(self.media_id), self.sha256, self.file_size, self.s3_key])
+        return head.encode() + b"\t" + self.line
+
+    @classmethod
+    def read(cls, line_on_disk: bytes) -> Self:
+        head, _, line = line_on_disk.partition(b"\t")  # JSON has none that is not escaped
+        media_id, sha256, file_size, s3_key = json.loads(head)
+        return cls(UUID(media_id), sha256, file_size, s3_key, line)
+
+
+class TenantExport:
+    """Reads the rows of a tenant in one transaction, and then its bytes without one.
+
+    See `mindia.services.movable_tenants.MovableTenants.export` for the arguments.
+
+    Args:
+        unit: Whose transactions are bound to nothing yet.
+        storage: Where the bytes are.
+        settings: Where rows wait until they are written.
+        progress: As for `export`.
+    """
+
+    def __init__(
+        self, unit: Unit, storage: Storage, settings: Settings, *, progress: Callable[[Progress], object] | None
+    ) -> None:
+        self._unit = unit
+        self._storage = storage
+        self._settings = settings
+        self._progress = progress
+
+    def run(self, tenant_id: UUID, path: str | os.PathLike[str]) -> ExportReport:
+        """Write the archive."""
+        self._unit.check()
+        with (
+            closing(Lines(self._settings)) as users,
+            closing(Lines(self._settings)) as rows,
+            closing(Lines(self._settings)) as media,
+            written_archive(path) as archive,
+        ):
+            tenant, quota = self._unit.run(lambda session: _read(session, tenant_id, users=users, rows=rows))
+            missing = self._write_objects(archive, tenant, rows, media)
+            archive.add_lines(USERS, users)
+            archive.add_lines(MEDIA, media)
+            manifest = Manifest(
+                format=FORMAT,
+                version=VERSION,
+                mindia=__version__,
+                tenant=ArchivedTenant(name=tenant.name, region=tenant.s3_region, limits=tenant.limits, quota=quota),
+                user_count=users.count,
+                media_count=media.count,
+                object_count=archive.object_count,
+                object_bytes=archive.object_bytes,
+                users_sha256=users.sha256,
+                media_sha256=media.sha256,
+            )
+            archive.add(MANIFEST, manifest_line(manifest))
+        return ExportReport(
+            tenant_id=tenant_id,
+            path=Path(path),
+            user_count=manifest.user_count,
+            media_count=manifest.media_count,
+            object_count=manifest.object_count,
+            object_bytes=manifest.object_bytes,
+            missing=tuple(missing),
+        )
+
+    def _write_objects(self, archive: ArchiveWriter, tenant: Tenant, rows: Lines, media: Lines) -> list[UUID]:
+        """Write the bytes of all items, and the lines of those that have them; return the others."""
+        missing: list[UUID] = []
+        for done, row in enumerate(map(_Row.read, rows), start=1):
+            if archive.has(row.sha256) or self._write_object(archive, tenant, row):
+                media.add(row.line)
+            else:
+                missing.append(row.media_id)
+            if self._progress is not None:
+                self._progress(Progress(done=done, failed=len(missing), total=rows.count))
+        return missing
+
+    def _write_object(self, archive: ArchiveWriter, tenant: Tenant, row: _Row) -> bool:
+        try:
+            source = self._storage.open(tenant.s3_bucket, row.s3_key)
+        except ObjectNotFoundError:
+            return False
+        with source:
+            archive.add_object(source, sha256=row.sha256, size=row.file_size, owner=f"media item {row.media_id}")
+        return True
+
+
+def _read(session: Session, tenant_id: UUID, *, users: Lines, rows: Lines) -> tuple[Tenant, Quota]:
+    """Read all rows as they are at this moment."""
+    users.clear()
+    rows.clear()
+    tenant_transfer.begin_snapshot(session)
+    session = session.bound_to(Scope(tenant_id=tenant_id, is_served=False))
+    tenant = tenants.get(session, tenant_id)
+    if tenant is None:
+        raise NotFoundError(f"there is no tenant {tenant_id}")
+    if tenant.status is TenantStatus.DELETED:
+        raise TenantInactiveError(f"tenant {tenant_id} is deleted: there may not be all of it any more")
+    for user in _users(session, tenant_id):
+        users.add(user_line(user))
+    for archived in _media(session, tenant_id):
+        rows.add(_Row.of(archived).line_on_disk())
+    return tenant, quotas.get(session, tenant_id) or Quota()
+
+
+def _users(session: Session, tenant_id: UUID) -> Iterator[ArchivedUser]:
+    after: UUID | None = None
+    while page := tenant_transfer.users_page(session, tenant_id, after=after, limit=_USERS_PAGE):
+        yield from page
+        after = page[-1].id
+
+
+def _media(session: Session, tenant_id: UUID) -> Iterator[Archived]:
+    after: Media | None = None
+    while page := tenant_transfer.media_page(session, tenant_id, after=after, limit=_PAGE):
+        yield from tenant_transfer.archived(session, tenant_id, page)
+        after = page[-1]

@@ -1,0 +1,146 @@
+"""Archives of tenants: what is in them, and the installations that they go between."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+import attrs
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tests.conftest import Roles
+from tests.integration.library_calls import SETTINGS
+
+import mindia
+from mindia import Library, LocalStorage, Media, Mindia, Settings, User
+from mindia.db.roles import set_up
+
+NOBODY = UUID(int=0)
+
+MANIFEST, USERS, MEDIA = "manifest.json", "users.jsonl", "media.jsonl"
+
+
+@contextmanager
+def installation(
+    url: str, roles: Roles, folder: Path, *, settings: Settings = SETTINGS, **options: Any
+) -> Iterator[Mindia]:
+    """Connect to a database of its own, as a role that row-level security holds to one tenant."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        set_up(connection, application=roles.application, worker=roles.worker)
+    application = make_conninfo(url, user=roles.application, password=conninfo_to_dict(url).get("password"))
+    storage = LocalStorage(folder)
+    with mindia.connect(
+        application, storage=storage, settings=attrs.evolve(settings, worker_role=roles.worker), **options
+    ) as app:
+        yield app
+
+
+def plain(item: Media, **changes: Any) -> Media:
+    """Return an item without what is another one after an import: its tenant and where its bytes are."""
+    return attrs.evolve(item, tenant_id=NOBODY, s3_key="", **changes)
+
+
+def plain_user(user: User, **changes: Any) -> User:
+    return attrs.evolve(user, tenant_id=NOBODY, **changes)
+
+
+def media_of(library: Library) -> list[Media]:
+    """Return all items, the oldest first."""
+    return [plain(item) for item in library.media.iterate(order="uploaded_at")]
+
+
+def users_of(library: Library) -> list[User]:
+    return [plain_user(user) for user in library.users.list()]
+
+
+def members(path: Path) -> dict[str, bytes]:
+    """Return the members of an archive, with their contents."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def lines(content: bytes) -> list[dict[str, Any]]:
+    """Return what the lines of a member say."""
+    return [json.loads(line) for line in content.splitlines()]
+
+
+@attrs.define
+class Parts:
+    """An archive, taken apart to be changed.
+
+    Attributes:
+        manifest: What it says of itself.
+        users: Its users.
+        media: Its items.
+        objects: Contents, by the hash that names them.
+        raw: Members as they are, in place of those that would be written, or beside them.
+    """
+
+    manifest: dict[str, Any]
+    users: list[dict[str, Any]]
+    media: list[dict[str, Any]]
+    objects: dict[str, bytes]
+    raw: dict[str, bytes] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        there = members(path)
+        return cls(
+            manifest=json.loads(there[MANIFEST]),
+            users=lines(there[USERS]),
+            media=lines(there[MEDIA]),
+            objects={name.removeprefix("objects/"): there[name] for name in there if name.startswith("objects/")},
+        )
+
+    def item(self, kind: str) -> dict[str, Any]:
+        """Return the first item of a kind."""
+        return next(item for item in self.media if item["kind"] == kind)
+
+    def set_content(self, item: dict[str, Any], content: bytes) -> None:
+        """Give an item other bytes, with all that an archive says of them."""
+        self.objects.pop(item["sha256"])
+        item["sha256"], item["file_size"] = hashlib.sha256(content).hexdigest(), len(content)
+        self.objects[item["sha256"]] = content
+
+    def seal(self) -> Self:
+        """Have the manifest say what is there now."""
+        there = self.contents()
+        self.manifest |= {
+            "user_count": len(self.users),
+            "media_count": len(self.media),
+            "object_count": len(self.objects),
+            "object_bytes": sum(map(len, self.objects.values())),
+            "users_sha256": hashlib.sha256(there[USERS]).hexdigest(),
+            "media_sha256": hashlib.sha256(there[MEDIA]).hexdigest(),
+        }
+        return self
+
+    def contents(self) -> dict[str, bytes]:
+        """Return the members."""
+        objects = {f"objects/{sha256}": content for sha256, content in self.objects.items()}
+        there = {USERS: _lines(self.users), MEDIA: _lines(self.media), MANIFEST: json.dumps(self.manifest).encode()}
+        return objects | there | self.raw
+
+    def build(self) -> bytes:
+        """Return the archive as it is now, sealed or not."""
+        return zipped(self.contents())
+
+
+def zipped(contents: dict[str, bytes]) -> bytes:
+    """Return a ZIP file, whose members are stored as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()
+
+
+def _lines(values: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)

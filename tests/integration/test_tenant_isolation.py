@@ -1,0 +1,287 @@
+"""No call of a library reaches what belongs to another tenant: by its statements, and by row-level security alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import attrs
+import psycopg
+import pytest
+from tests.conftest import Roles
+from tests.integration.library_calls import CALLS, SETTINGS, Known, public_calls
+from tests.integration.media_rows import Host, four_kinds, rolled_back
+from tests.integration.tenant_filters import (
+    Intruder,
+    Sent,
+    recorded,
+    statements_with_filters,
+    without_filters,
+    without_one_filter,
+)
+from tests.integration.tenant_rows import TenantRows, a_row_of_every_table
+
+import mindia
+from mindia import ApiKey, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User
+from mindia.db.session import Session
+from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError
+from mindia.repositories import api_keys, media, tenant_transfer
+from mindia.services.leases import Slot
+from mindia.storage.base import StoredObject
+from mindia.testing import samples
+
+
+def _foreign(found: Iterable[User | ApiKey], library: Library) -> list[User | ApiKey]:
+    return [each for each in found if each.tenant_id != library.tenant_id]
+
+
+WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
+    "api_keys.issue": lambda library, known: CALLS["api_keys.issue"](library, known) and None,
+    "api_keys.list": lambda library, _: _foreign(library.api_keys.list(), library),
+    "index.search": lambda library, _: list(library.index.search("harbour")),
+    "media.count": lambda library, _: library.media.count(),
+    "media.exists": lambda library, _: library.media.exists(),
+    "media.find": lambda library, _: list(library.media.find()),
+    "media.get_many": lambda library, known: library.media.get_many([known.item.id]),
+    "media.iterate": lambda library, _: list(library.media.iterate()),
+    "media.stage": lambda library, known: CALLS["media.stage"](library, known) and None,
+    "search": lambda library, _: list(library.search("harbour")),
+    # The ids are in the payload, where the handler does not find them.
+    "tasks.enqueue": lambda library, known: CALLS["tasks.enqueue"](library, known) and None,
+    "usage": lambda library, _: library.usage().by_type,
+    "users.create": lambda library, known: CALLS["users.create"](library, known) and None,
+    "users.list": lambda library, _: _foreign(library.users.list(), library),
+}
+"""Calls that name nothing; of a tenant that has nothing, each returns nothing."""
+
+
+@attrs.frozen
+class Others:
+    """A tenant with something in every table and in the store, and how all that was before."""
+
+    library: Library
+    known: Known
+    rows: TenantRows
+    before: list[tuple[str, str]]
+    objects: set[StoredObject]
+
+    @classmethod
+    def of(cls, library: Library, owner: Host) -> Others:
+        known = Known.of(library)
+        a_row_of_every_table(owner, library)
+        rows = TenantRows(owner)
+        return cls(library, known, rows, rows.of(library.tenant_id), _objects(library))
+
+    def are_as_before(self) -> bool:
+        return self.rows.of(self.library.tenant_id) == self.before and _objects(self.library) == self.objects
+
+
+def _objects(library: Library) -> set[StoredObject]:
+    return set(library._context.storage.list(library._context.bucket()))
+
+
+def reached(intruder: Library, others: Others) -> list[str]:
+    """Return the calls that came upon something of the others', as an answer or by changing it."""
+    found = []
+    for name, call in CALLS.items():
+        try:
+            answer = WITHOUT_IDS.get(name, call)(intruder, others.known)
+        except (NotFoundError, PermissionDeniedError, AuthenticationError):
+            answer = None
+        else:
+            answer = answer if name in WITHOUT_IDS else f"{name} has found what it names"
+        if answer or not others.are_as_before():
+            found.append(name)
+    return found
+
+
+def test_every_public_call_is_tried_with_the_ids_of_another_tenant(library: Library) -> None:
+    assert set(CALLS) == public_calls(library)
+    assert WITHOUT_IDS.keys() <= CALLS.keys()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True], ids=["own transactions", "one transaction"])
+def test_no_call_finds_or_changes_what_belongs_to_another_tenant(
+    app: Mindia, library: Library, host: Host, in_transaction: bool
+) -> None:
+    others = Others.of(library, host)
+    intruder = app.library(app.tenants.create("Globex"))
+
+    with intruder.transaction() if in_transaction else nullcontext(intruder) as calls:
+        assert reached(calls, others) == []
+    assert others.are_as_before()
+
+
+def _ignore_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all statements sent without what holds them to a tenant, the parameters left as they are."""
+    compose = Session._compose
+
+    def composed(session: Session, query: Any) -> bytes:
+        return compose(session, without_filters(query))
+
+    monkeypatch.setattr(Session, "_compose", composed)
+
+
+def test_row_level_security_alone_keeps_tenants_apart_whatever_a_statement_leaves_out(
+    app: Mindia, library: Library, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = Others.of(library, host)
+    intruder = app.library(app.tenants.create("Globex"))
+
+    _ignore_filters(monkeypatch)
+
+    assert reached(intruder, others) == []
+    assert others.are_as_before()
+
+
+def test_without_row_level_security_most_calls_would_reach_another_tenant(
+    fresh_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test above can fail."""
+    with (
+        mindia.connect(fresh_database_url, storage=LocalStorage(tmp_path), settings=SETTINGS) as app,
+        psycopg.connect(fresh_database_url) as owner,
+    ):
+        others = Others.of(app.library(app.tenants.create("Acme")), owner)
+        intruder = app.library(app.tenants.create("Globex"))
+
+        _ignore_filters(monkeypatch)
+
+        assert len(reached(intruder, others)) > 0.9 * len(CALLS)
+
+
+Call = Callable[[LibraryTransaction], object]
+
+OF_EACH_KIND = {
+    "x.png": samples.image("PNG"), "x.mp4": samples.video(), "x.wav": samples.wav(), "x.pdf": samples.pdf(),
+}  # fmt: skip
+
+
+def every_call(library: Library) -> list[Call]:
+    """Return calls that send, between them, all statements that are sent for a tenant, with ids of what is there."""
+    known, kinds = Known.of(library), four_kinds(library)
+    library.media.update(kinds[0], metadata={"place": "Lisbon"})
+    shared = [kinds[0], library.media.copy(kinds[0])]
+    gone = library.media.add(samples.image(color="lime"))
+    library.media.copy(library.media.copy(gone))
+    library.media.delete(gone)  # others share its bytes, and so its key
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    expired = library.media.add(samples.image(color="red"), filename="old.jpg", expires_at=yesterday)
+    staged = [library.media.stage(source, filename=name) for name, source in OF_EACH_KIND.items()]
+    return [
+        lambda tx: _discard(tx, gone.id, gone.kind),
+        *(partial(_known, call, known) for call in CALLS.values()),
+        *(call for item in kinds for call in _calls_on(item)),
+        *(partial(_add_while_it_is_discarded, each) for each in staged),
+        lambda tx: tx.media.delete_many(shared),
+        lambda tx: tx.media.delete(shared[1]),
+        lambda tx: tx.media.find(metadata={"place": "Lisbon"}),
+        lambda tx: tx._context.leases.renew(tx.tenant_id, staged[0].id),
+        lambda tx: in_session(tx, lambda session: media.get_expired(session, tx.tenant_id, [expired.id])),
+        lambda tx: in_session(tx, lambda session: api_keys.note_use(session, tx.tenant_id, known.issued.key.id)),
+        lambda tx: in_session(tx, lambda session: _transfer(session, tx.tenant_id, kinds)),
+        _add_a_duplicate_in_vain,
+    ]
+
+
+def in_session(tx: LibraryTransaction, work: Callable[[Session], object]) -> None:
+    tx._context.as_admin.run(work)
+
+
+def _transfer(session: Session, tenant_id: UUID, items: Sequence[Media]) -> None:
+    """Read as for an archive, and write as an import does that is tried again."""
+    archived = tenant_transfer.archived(session, tenant_id, items)
+    tenant_transfer.set_times(session, tenant_id, [each.media for each in archived])
+    session.repeated = True
+    tenant_transfer.add_users(session, tenant_id, tenant_transfer.users_page(session, tenant_id, after=None, limit=5))
+
+
+def _known(call: Callable[[Library, Known], object], known: Known, tx: LibraryTransaction) -> None:
+    call(tx, known)
+
+
+def _calls_on(item: Media) -> list[Call]:
+    return [
+        lambda tx: tx.media.update(item, description="a view"),
+        lambda tx: tx.media.update(item, expires_at=datetime.now(UTC) + timedelta(days=1)),
+        lambda tx: tx.media.copy(item),
+        lambda tx: tx.media.delete(item),
+        lambda tx: tx.media.find(kind=item.kind),
+        lambda tx: _discard(tx, item.id, item.kind),
+    ]
+
+
+def _add_while_it_is_discarded(staged: Staged, tx: LibraryTransaction) -> None:
+    tx.media.add(staged)
+    _discard(tx, staged.id, staged.kind)
+
+
+def _discard(tx: LibraryTransaction, key: UUID, kind: MediaKind) -> None:
+    context = tx._context
+    slot = Slot(tenant_id=tx.tenant_id, key=key, s3_bucket=context.bucket())
+    context.leases.discard(context.storage, slot, kind=kind)
+
+
+def _add_a_duplicate_in_vain(tx: LibraryTransaction) -> None:
+    with pytest.raises(DuplicateError):
+        tx.media.add(samples.image(), on_duplicate="error")
+
+
+ACROSS_TENANTS = {
+    "tenant_deletion.": "of maintenance, which removes what is left of tenants",
+    "objects._DONE": "of maintenance, which goes over all tenants",
+    "objects._POSTPONE": "of maintenance, which goes over all tenants",
+    "quotas._SET": "of app.tenants",
+    "quotas._CLEAR": "of app.tenants",
+}
+"""Statements that name a tenant, and are sent as the worker's role; all of a module where its name stands alone."""
+
+
+@pytest.fixture
+def sent(library: Library, host: Host) -> list[Sent]:
+    """Every statement that is held to a tenant, as it was sent for one that has something to be found and changed."""
+    with recorded() as preparing:
+        a_row_of_every_table(host, library)
+        calls = every_call(library)
+    with recorded() as sent:
+        for call in calls:
+            with rolled_back(library) as tx:
+                call(tx)
+    # Each once; with the ids that are still there, where it was sent then.
+    return list({each.query: each for each in preparing + sent}.values())
+
+
+def test_every_statement_that_is_held_to_a_tenant_is_tried_below(app: Mindia, sent: list[Sent]) -> None:
+    schema = app.check().vector_schema or ""
+    queries = [each.query for each in sent]
+
+    missing = {
+        name
+        for name, part in statements_with_filters().items()
+        if not any(part.replace("{vector}", schema) in query for query in queries)
+    }
+    assert sorted(name for name in missing if not name.startswith(tuple(ACROSS_TENANTS))) == []
+
+
+def test_a_statement_without_its_filter_reaches_no_other_tenant_since_row_level_security_does_not_let_it(
+    app: Mindia, library: Library, host: Host, roles: Roles, sent: list[Sent]
+) -> None:
+    globex = app.library(app.tenants.create("Globex"))
+    globex.media.add(samples.image(), filename="harbour.jpg")
+    intruder = Intruder(host, globex.tenant_id, library.tenant_id, roles.application)
+    would_leak = 0
+
+    for each in sent:
+        expected = intruder.effect(each, as_owner=False)
+        assert expected.harmed == []
+        for query in {*without_one_filter(each.query), without_filters(each.query)}:
+            assert intruder.effect(attrs.evolve(each, query=query), as_owner=False) == expected, query
+        without = attrs.evolve(each, query=without_filters(each.query))
+        would_leak += intruder.effect(without, as_owner=True) != expected
+
+    assert would_leak > 0.8 * len(sent)
