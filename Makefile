@@ -2,7 +2,7 @@
 # make test    lint, types, all tests
 # make check   lint and types
 # make format  formats the code
-# make bench   measures NAME=startup, ingest or find (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+# make bench   measures NAME=startup, ingest, find or tasks (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.
@@ -12,7 +12,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PEER_VENV := .venv-bench
 HOME_FOLDER ?= .mindia
-PYTEST_ARGS ?=
+# A process for each core, each with a PostgreSQL server of its own.
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 .PHONY: demo test check format bench clean
 .DELETE_ON_ERROR:
@@ -32,7 +33,7 @@ format: $(VENV)/.dev
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
-bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done)
+bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
@@ -41,7 +42,7 @@ clean:
 	rm -rf $(VENV) $(PEER_VENV) $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
-$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python: %/bin/python:
+$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python: %/bin/python:
 	$(PYTHON) -m venv $* >/dev/null 2>&1 || { \
 	  rm -rf $* && $(PYTHON) -m venv --without-pip $* && \
 	  $(PYTHON) -m pip --quiet --python $@ install pip; }
@@ -59,6 +60,6 @@ $(VENV)/.demo: $(VENV)/.base
 	$(RUN) -m pip install --quiet --disable-pip-version-check --group demo
 	@touch $@
 
-$(PEER_VENV)/pixeltable/.done: pyproject.toml | $(PEER_VENV)/pixeltable/bin/python
-	$(PEER_VENV)/pixeltable/bin/python -m pip install --quiet --disable-pip-version-check --group bench-pixeltable
+$(PEER_VENV)/pixeltable/.done $(PEER_VENV)/tasks/.done: %/.done: pyproject.toml | %/bin/python
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --group bench-$(notdir $*)
 	@touch $@

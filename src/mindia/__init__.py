@@ -39,8 +39,12 @@ if _TYPE_CHECKING:
     from mindia.domain.media import Video as Video
     from mindia.domain.search import SearchResult as SearchResult
     from mindia.domain.search import SearchResults as SearchResults
+    from mindia.domain.tasks import OnFailure as OnFailure
     from mindia.domain.tasks import Priority as Priority
     from mindia.domain.tasks import Task as Task
+    from mindia.domain.tasks import TaskCount as TaskCount
+    from mindia.domain.tasks import TaskError as TaskError
+    from mindia.domain.tasks import TaskInput as TaskInput
     from mindia.domain.tasks import TaskStatus as TaskStatus
     from mindia.domain.tasks import WorkReport as WorkReport
     from mindia.domain.tenant_deletion import RemovedRows as RemovedRows
@@ -62,7 +66,7 @@ if _TYPE_CHECKING:
     from mindia.library import Transaction as Transaction
     from mindia.storage.local import LocalStorage as LocalStorage
     from mindia.storage.memory import MemoryStorage as MemoryStorage
-    from mindia.worker.registry import TaskContext as TaskContext
+    from mindia.worker.context import TaskContext as TaskContext
 
 # Imported when first asked for: `import mindia` costs next to nothing.
 _HOMES = {
@@ -77,7 +81,9 @@ _HOMES = {
         "MediaKind", "MediaPage", "OnDuplicate", "ProcessingStatus", "Staged", "Video",
     ),
     "mindia.domain.search": ("SearchResult", "SearchResults"),
-    "mindia.domain.tasks": ("Priority", "Task", "TaskStatus", "WorkReport"),
+    "mindia.domain.tasks": (
+        "OnFailure", "Priority", "Task", "TaskCount", "TaskError", "TaskInput", "TaskStatus", "WorkReport",
+    ),
     "mindia.domain.tenant_deletion": ("RemovedRows", "TenantDeletionProgress", "TenantDeletionReport"),
     "mindia.domain.tenants": (
         "ApiKey", "IssuedApiKey", "MediaLimits", "Quota", "Tenant", "TenantStatus", "Usage", "User", "UserRole",
@@ -87,7 +93,7 @@ _HOMES = {
     "mindia.library": ("Library", "LibraryTransaction", "Transaction"),
     "mindia.storage.local": ("LocalStorage",),
     "mindia.storage.memory": ("MemoryStorage",),
-    "mindia.worker.registry": ("TaskContext",),
+    "mindia.worker.context": ("TaskContext",),
 }  # fmt: skip
 
 __all__ = ["__version__", *sorted(name for names in _HOMES.values() for name in names)]

@@ -6,8 +6,9 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -25,6 +26,7 @@ from mindia.db.server import ServerFacts
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Unit
 from mindia.describing.base import Describer
 from mindia.describing.metadata import MetadataDescriber
+from mindia.domain.tasks import Priority
 from mindia.domain.tenants import ApiKey, Tenant, User, UserRole
 from mindia.embedding.base import Embedder
 from mindia.embedding.lexical import LexicalEmbedder
@@ -48,7 +50,7 @@ from mindia.services.task_queue import TaskQueue
 from mindia.storage.base import Storage
 from mindia.storage.local import LocalStorage
 from mindia.worker.handlers import register_builtin
-from mindia.worker.registry import Handler, TaskRegistry
+from mindia.worker.registry import Handler, ProcessHandler, TaskRegistry
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -56,7 +58,8 @@ if TYPE_CHECKING:
     from mindia.domain.tasks import WorkReport
     from mindia.media.probe import Prober
     from mindia.worker.loop import Worker
-    from mindia.worker.runner import Runtime
+    from mindia.worker.rounds import Runtime
+    from mindia.worker.schedules import Schedule
 
 _APPLICATION, _WORKER = "mindia_app", "mindia_worker"
 """Roles of the embedded server."""
@@ -198,6 +201,7 @@ class Mindia(Handle):
         self._leases = StagingLeases(self._database, settings)
         self._prober = _prober(settings)
         self._registry = TaskRegistry()
+        self._schedules: list[Schedule] = []
         self._scan = scan
         self._known_tenants = KnownTenants(settings)
         register_builtin(self._registry)
@@ -286,18 +290,93 @@ class Mindia(Handle):
             time.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
         raise AssertionError("unreachable")
 
-    def register_task(self, kind: str, payload: type[P], handler: Handler[P]) -> None:
+    def register_task(
+        self,
+        kind: str,
+        payload: type[P],
+        handler: Handler[P] | ProcessHandler[P],
+        *,
+        in_process: bool = False,
+        timeout: timedelta | None = None,
+        max_running: int | None = None,
+        max_running_per_tenant: int | None = None,
+        max_per_second: float | None = None,
+    ) -> None:
         """Add a type of task.
 
         Args:
             kind: Its name: small letters, digits, dots, underscores.
             payload: An attrs class; a task of this type is enqueued by a value of it.
-            handler: Is called with a `TaskContext` and the payload, in a thread of a worker. May raise `DiscardTask`.
+            handler: Is called with a `TaskContext` and the payload, in a thread of a worker; or a coroutine function,
+                which runs in an event loop of the worker's. What it returns is kept as JSON. May raise `DiscardTask`,
+                `SnoozeTask` or `RetryTask`.
+            in_process: Run it in a process of its own, with the payload alone: for what keeps a processor busy. Then it
+                is a function of a module.
+            timeout: How long an attempt may take, where its task does not say.
+            max_running: How many run at once, all workers taken together.
+            max_running_per_tenant: The same for each tenant.
+            max_per_second: How many begin in a second, all workers taken together.
 
         Raises:
-            InvalidError: The name or the class is taken, or the class is not attrs'.
+            InvalidError: The name or the class is taken, the class is not attrs', or a limit is out of range.
         """
-        self._registry.register(kind, payload, handler)
+        from mindia.worker.limits import checked_limits
+
+        self._registry.register(
+            kind,
+            payload,
+            handler,
+            in_process=in_process,
+            timeout=timeout,
+            limits=checked_limits(
+                max_running=max_running, max_per_tenant=max_running_per_tenant, max_per_second=max_per_second
+            ),
+        )
+
+    def schedule(
+        self,
+        name: str,
+        cron: str,
+        payload: object,
+        *,
+        timezone: str = "UTC",
+        tenant: Tenant | UUID | None = None,
+        priority: int = Priority.NORMAL,
+        max_retries: int = 3,
+    ) -> None:
+        """Enqueue a task at each tick of a cron expression, once whichever workers notice it.
+
+        Every process that runs a worker declares it. Ticks that come while no worker runs are made up for by one task.
+
+        Args:
+            name: Tells it from the others in the database.
+            cron: Minute, hour, day of the month, month, day of the week: `30 3 * * mon-fri`.
+            payload: As for `TaskQueue.enqueue`.
+            timezone: What its hours are of, daylight saving time included: `Europe/Lisbon`.
+            tenant: Whose tasks they are; of the system by default.
+            priority: As for `TaskQueue.enqueue`.
+            max_retries: As for `TaskQueue.enqueue`.
+
+        Raises:
+            InvalidError: The name is taken, the expression or the time zone is none, or the payload's class is not
+                registered.
+            MissingExtraError: The library that reads expressions is not installed.
+        """
+        from mindia.worker.schedules import Schedule
+
+        if any(schedule.name == name for schedule in self._schedules):
+            raise InvalidError(f"there is a periodic task {name!r} already")
+        registered = self._registry.of_payload(payload)
+        queue = self.tasks if tenant is None else self.library(tenant).tasks
+        self._schedules.append(
+            Schedule.checked(
+                name=name,
+                cron=cron,
+                timezone=timezone,
+                new=queue.common(registered, priority=priority, max_retries=max_retries),
+                payload=registered.encode(payload),
+            )
+        )
 
     def run_until_idle(self) -> WorkReport:
         """Work off what is due, then return: for tests, notebooks and scripts."""
@@ -305,16 +384,19 @@ class Mindia(Handle):
 
         return run_until_idle(self._runtime())
 
-    def worker(self, *, concurrency: int = 4, shutdown_timeout_s: float = 30.0) -> Worker:
+    def worker(
+        self, *, concurrency: int = 4, types: Sequence[str] | None = None, shutdown_timeout_s: float = 30.0
+    ) -> Worker:
         """Return a worker; its `run` works until it is told to stop.
 
         Args:
             concurrency: How many tasks run at once, each in a thread.
+            types: The types that it runs; all by default.
             shutdown_timeout_s: How long running tasks are waited for when it stops.
         """
         from mindia.worker.loop import Worker
 
-        return Worker(self._runtime(), concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s)
+        return Worker(self._runtime(), concurrency=concurrency, types=types, shutdown_timeout_s=shutdown_timeout_s)
 
     def check(self) -> ServerFacts:
         """Connect, and return what the server says about itself, and about the role that we are on it.
@@ -365,7 +447,7 @@ class Mindia(Handle):
         self.close()
 
     def _runtime(self) -> Runtime:
-        from mindia.worker.runner import Runtime
+        from mindia.worker.rounds import Runtime
 
         self._database.check_open()
         return Runtime(
@@ -374,6 +456,7 @@ class Mindia(Handle):
             settings=self.settings,
             maintenance=self.maintenance,
             library_of=self.library,
+            schedules=self._schedules,
         )
 
     def _context(self, tenant_id: UUID, unit: Callable[[Scope], Unit], *, initiator: UUID | None) -> TenantContext:

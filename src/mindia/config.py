@@ -86,6 +86,9 @@ class Settings:
         heartbeat: How often a worker says that it lives.
         worker_timeout: A worker that was not heard of for so long is taken for dead.
         poll: How often an idle worker looks for work.
+        listen: Whether workers listen, on a connection of their own, for tasks that are written while they wait. Behind
+            a proxy that pools transactions there is nothing to hear, and they poll.
+        task_retention: How long finished tasks are kept.
         maintenance: How often a worker removes the bytes of what was deleted or never added, and deleted tenants.
     """
 
@@ -122,9 +125,11 @@ class Settings:
     login_lockout: timedelta = attrs.field(default=timedelta(minutes=15), validator=_positive_time)
     retry_base: timedelta = attrs.field(default=timedelta(seconds=5), validator=_positive_time)
     retry_cap: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
-    heartbeat: timedelta = attrs.field(default=timedelta(seconds=3), validator=_positive_time)
-    worker_timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive_time)
+    heartbeat: timedelta = attrs.field(default=timedelta(seconds=2), validator=_positive_time)
+    worker_timeout: timedelta = attrs.field(default=timedelta(seconds=8), validator=_positive_time)
     poll: timedelta = attrs.field(default=timedelta(seconds=1), validator=_positive_time)
+    listen: bool = True
+    task_retention: timedelta = attrs.field(default=timedelta(days=30), validator=_positive_time)
     maintenance: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive_time)
 
     def __attrs_post_init__(self) -> None:

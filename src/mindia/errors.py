@@ -6,8 +6,11 @@ succeed later without being changed.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import ClassVar
+
+_LONGEST_WAIT = timedelta(days=3660)
 
 
 class MindiaError(Exception):
@@ -303,7 +306,55 @@ class EmbeddingError(MindiaError):
     code = "embedding"
 
 
+class TaskTimedOutError(MindiaError, TimeoutError):
+    """The attempt took longer than the task may."""
+
+    code = "task_timed_out"
+
+
+class TaskCancelledError(MindiaError):
+    """The task was called off while it ran, or was taken away from this worker."""
+
+    code = "task_cancelled"
+    http_status = 409
+
+
+class ProcessDiedError(MindiaError):
+    """The process of a handler ended without an answer: it was killed, or has left by itself."""
+
+    code = "process_died"
+
+
 class DiscardTask(MindiaError):  # noqa: N818 - an instruction to the worker, not a failure of ours
     """Raised by a handler: the task can never succeed, so do not retry it."""
 
     code = "discard_task"
+
+
+class SnoozeTask(MindiaError):  # noqa: N818 - an instruction to the worker, not a failure of ours
+    """Raised by a handler: not now. The task runs again after a time, and no retry is used up."""
+
+    code = "snooze_task"
+
+    def __init__(self, delay: timedelta) -> None:
+        super().__init__(_checked_wait(delay))
+        self.delay = delay
+
+
+class RetryTask(MindiaError):  # noqa: N818 - an instruction to the worker, not a failure of ours
+    """Raised by a handler: this attempt has failed, and the next one is to come after a time of its choice."""
+
+    code = "retry_task"
+
+    def __init__(self, message: str, *, after: timedelta) -> None:
+        super().__init__(message)
+        self.after = _checked_wait(after)
+
+    def __reduce__(self) -> tuple[partial[RetryTask], tuple[object, ...]]:
+        return partial(type(self), after=self.after), self.args
+
+
+def _checked_wait(wait: timedelta) -> timedelta:
+    if not isinstance(wait, timedelta) or not timedelta() <= wait <= _LONGEST_WAIT:
+        raise InvalidError(f"a task waits for nothing to {_LONGEST_WAIT.days} days, not {wait!r}")
+    return wait

@@ -39,12 +39,14 @@ def fill(host: Host, library: Library, storage: Storage, tenant: Tenant) -> None
     task_id = library.tasks.enqueue(any_payload()).id
     other_id = library.tasks.enqueue(any_payload()).id
     host.execute(
-        "insert into mindia.task_errors (task_id, attempt, error_type, error_message) values (%s, 1, 'E', 'e')",
-        (task_id,),
+        "insert into mindia.task_errors (tenant_id, task_id, attempt, error_type, error_message) "
+        "values (%s, %s, 2, 'E', 'e')",
+        (tenant.id, task_id),
     )
     host.execute(
-        "insert into mindia.task_dependencies (task_id, depends_on_id) values (%(a)s, %(b)s), (%(b)s, %(a)s)",
-        {"a": task_id, "b": other_id},
+        "insert into mindia.task_dependencies (tenant_id, task_id, depends_on_id) "
+        "values (%(tenant)s, %(a)s, %(b)s), (%(tenant)s, %(b)s, %(a)s)",
+        {"tenant": tenant.id, "a": task_id, "b": other_id},
     )
     put(storage, tenant.s3_bucket, f"derived/{task_id}/hls/720p/segment_000.ts", b"content")
     put(storage, tenant.s3_bucket, "left by an earlier version", b"content")
@@ -52,13 +54,3 @@ def fill(host: Host, library: Library, storage: Storage, tenant: Tenant) -> None
 
 def any_payload() -> GenerateEmbedding:
     return GenerateEmbedding(entity_id=uuid7(), entity_type=MediaKind.IMAGE)
-
-
-def hanging_rows(host: Host, tenant: Tenant) -> list[tuple[Any, ...]]:
-    """What has no column for the tenant and hangs on rows that have."""
-    return host.execute(
-        "select e.task_id from mindia.task_errors e join mindia.tasks t on t.id = e.task_id where t.tenant_id = %(id)s "
-        "union all select d.task_id from mindia.task_dependencies d join mindia.tasks t on t.id = d.task_id "
-        "where t.tenant_id = %(id)s",
-        {"id": tenant.id},
-    ).fetchall()

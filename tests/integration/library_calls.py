@@ -9,9 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import attrs
+import pytest
 
-from mindia import IssuedApiKey, Library, Media, Settings, Staged, Task, User
+from mindia import IssuedApiKey, Library, LibraryTransaction, Media, MediaKind, Settings, Staged, Task, User
+from mindia._ids import uuid7
 from mindia.domain.tasks import GenerateEmbedding
+from mindia.errors import TransactionError
 from mindia.testing import samples
 
 SETTINGS = Settings(
@@ -36,6 +39,9 @@ class Known:
     item: Media
     other: Media
     task: Task
+    waiting: Task
+    cancelled: Task
+    ended: Task
     user: User
     issued: IssuedApiKey
 
@@ -48,6 +54,9 @@ class Known:
             item=item,
             other=library.media.add(samples.image(color="gold"), filename="other.jpg"),
             task=library.tasks.enqueue(_embedding_of(item)),
+            waiting=task_of_nothing(library),
+            cancelled=library.tasks.cancel(task_of_nothing(library)),
+            ended=library.tasks.cancel(task_of_nothing(library)),
             user=new_user(library),
             issued=library.api_keys.issue("robot", role="viewer"),
         )
@@ -60,6 +69,11 @@ def new_user(library: Library) -> User:
 
 def _embedding_of(item: Media) -> GenerateEmbedding:
     return GenerateEmbedding(entity_id=item.id, entity_type=item.kind)
+
+
+def task_of_nothing(library: Library) -> Task:
+    """Enqueue a task whose item is not there."""
+    return library.tasks.enqueue(GenerateEmbedding(entity_id=uuid7(), entity_type=MediaKind.IMAGE))
 
 
 def _open(library: Library, known: Known) -> bytes:
@@ -86,6 +100,14 @@ def _save(library: Library, known: Known) -> bytes:
         return library.media.save_to(known.item, folder).read_bytes()
 
 
+def _wait(library: Library, known: Known) -> Task:
+    if isinstance(library, LibraryTransaction):  # which would not see the end, and looks no further
+        with pytest.raises(TransactionError, match="does not see what workers do"):
+            library.tasks.wait(known.ended)
+        return library.tasks.get(known.ended.id)
+    return library.tasks.wait(known.ended)
+
+
 CALLS: dict[str, Callable[[Library, Known], object]] = {
     "api_keys.get": lambda library, known: library.api_keys.get(known.issued.key.id),
     "api_keys.issue": lambda library, _: library.api_keys.issue("robot", role="viewer"),
@@ -109,8 +131,16 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.update": lambda library, known: library.media.update(known.item, metadata={"place": "Lisbon"}),
     "media.url": lambda library, known: library.media.url(known.item),
     "search": lambda library, _: library.search("harbour"),
+    "tasks.cancel": lambda library, known: library.tasks.cancel(known.waiting),
+    "tasks.counts": lambda library, _: library.tasks.counts(),
     "tasks.enqueue": lambda library, known: library.tasks.enqueue(_embedding_of(known.item)),
+    "tasks.enqueue_many": lambda library, known: library.tasks.enqueue_many([_embedding_of(known.item)] * 2),
+    "tasks.errors": lambda library, known: library.tasks.errors(known.task),
     "tasks.get": lambda library, known: library.tasks.get(known.task.id),
+    "tasks.list": lambda library, _: list(library.tasks.list()),
+    "tasks.reschedule": lambda library, known: library.tasks.reschedule(known.task, known.task.scheduled_for),
+    "tasks.retry": lambda library, known: library.tasks.retry(known.cancelled),
+    "tasks.wait": _wait,
     "usage": lambda library, _: library.usage(),
     "users.activate": lambda library, known: library.users.activate(known.user.id),
     "users.authenticate": lambda library, known: library.users.authenticate(known.user.email, PASSWORD),
@@ -128,15 +158,18 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
 
 
 def public_calls(library: Library) -> set[str]:
-    """Return the names of all methods of a library and of its services, but for `transaction`, which is no call."""
+    """Return the names of all methods of a library and of its services, but for those that are no calls."""
     services: dict[str, Any] = {
         name: value for name, value in vars(library).items() if type(value).__module__.startswith("mindia.services.")
     }
     own = {name for name, _ in inspect.getmembers(type(library), inspect.isfunction) if not name.startswith("_")}
-    return (own - {"transaction"}) | {
-        f"{name}.{method}"
-        for name, service in services.items()
-        if not name.startswith("_")
-        for method, _ in inspect.getmembers(type(service), inspect.isfunction)
-        if not method.startswith("_")
-    }
+    return (own - {"transaction"}) | (
+        {
+            f"{name}.{method}"
+            for name, service in services.items()
+            if not name.startswith("_")
+            for method, _ in inspect.getmembers(type(service), inspect.isfunction)
+            if not method.startswith("_")
+        }
+        - {"tasks.common"}
+    )

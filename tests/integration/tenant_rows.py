@@ -47,13 +47,7 @@ class TenantRows:
         one = sql.SQL("select {} as name, to_jsonb(r)::text from mindia.{} r where r.tenant_id = %(tenant)s")
         each = [one.format(name, sql.Identifier(name)) for name in owned_tables(self.connection)]
         tenant = sql.SQL("select 'tenants', to_jsonb(r)::text from mindia.tenants r where r.id = %(tenant)s")
-        errors = sql.SQL(
-            "select 'task_errors', to_jsonb(r)::text from mindia.task_errors r join mindia.tasks t on t.id = r.task_id "
-            "where t.tenant_id = %(tenant)s"
-        )
-        return sql.SQL("select * from ({}) as rows order by 1, 2").format(
-            sql.SQL(" union all ").join([*each, tenant, errors])
-        )
+        return sql.SQL("select * from ({}) as rows order by 1, 2").format(sql.SQL(" union all ").join([*each, tenant]))
 
     def of(self, tenant_id: UUID) -> list[tuple[str, str]]:
         """Return the name of the table and all columns, as text, of each row."""
@@ -120,4 +114,15 @@ def a_row_of_every_table(host: Connection, library: Library) -> None:
             "select tenant_id, gen_random_uuid(), id, webhook_id, 1, 'event', now(), 1, 'delivered' "
             "from mindia.webhook_events where webhook_id = %s limit 1",
             (webhook_id,),
+        )
+        host.execute(
+            "insert into mindia.task_errors (tenant_id, task_id, attempt, error_type, error_message) "
+            "select tenant_id, id, 1, 'E', 'e' from mindia.tasks where tenant_id = %s",
+            (tenant,),
+        )
+        host.execute(
+            "insert into mindia.task_dependencies (tenant_id, task_id, depends_on_id) "
+            "select tenant_id, max(id::text)::uuid, min(id::text)::uuid from mindia.tasks where tenant_id = %s "
+            "group by tenant_id",
+            (tenant,),
         )

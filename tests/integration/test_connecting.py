@@ -46,7 +46,7 @@ def test_none_is_an_error_and_not_an_embedded_database_by_surprise(storage: Loca
         mindia.connect(None, storage=storage)  # type: ignore[arg-type]  # what is tested
 
 
-@pytest.mark.parametrize("database", [5432, b"postgresql:///db", ("host", "db"), object()], ids=repr)
+@pytest.mark.parametrize("database", [5432, b"postgresql:///db", ("host", "db"), ...], ids=repr)
 def test_anything_but_a_connection_string_or_a_pool_is_refused(database: Any, storage: LocalStorage) -> None:
     with pytest.raises(InvalidError, match=type(database).__name__):
         mindia.connect(database, storage=storage)

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mindia.errors import ClosedError, DatabaseUnavailableError, NotPicklableErr
 from mindia.testing import samples
 
 _ID = uuid.uuid4()
+_PAYLOAD = GenerateEmbedding(entity_id=_ID, entity_type=MediaKind.IMAGE)
 
 CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "__enter__": lambda app: app.__enter__(),
@@ -47,8 +49,16 @@ CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "pending_migrations": lambda app: app.pending_migrations(),
     "run": lambda app: app.run(lambda _: None),
     "run_until_idle": lambda app: app.run_until_idle(),
-    "tasks.enqueue": lambda app: app.tasks.enqueue(GenerateEmbedding(entity_id=_ID, entity_type=MediaKind.IMAGE)),
+    "tasks.cancel": lambda app: app.tasks.cancel(_ID),
+    "tasks.counts": lambda app: app.tasks.counts(),
+    "tasks.enqueue": lambda app: app.tasks.enqueue(_PAYLOAD),
+    "tasks.enqueue_many": lambda app: app.tasks.enqueue_many([_PAYLOAD]),
+    "tasks.errors": lambda app: app.tasks.errors(_ID),
     "tasks.get": lambda app: app.tasks.get(_ID),
+    "tasks.list": lambda app: list(app.tasks.list()),
+    "tasks.reschedule": lambda app: app.tasks.reschedule(_ID, datetime.now(UTC)),
+    "tasks.retry": lambda app: app.tasks.retry(_ID),
+    "tasks.wait": lambda app: app.tasks.wait(_ID),
     "tenants.create": lambda app: app.tenants.create("Acme"),
     "tenants.delete": lambda app: app.tenants.delete(_ID),
     "tenants.export": lambda app: app.tenants.export(_ID, "acme.zip"),
@@ -63,7 +73,7 @@ CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "transaction": lambda app: app.transaction().__enter__(),
     "worker": lambda app: app.worker(),
 }
-_OPENS_NOTHING = {"close", "library", "register_task"}
+_OPENS_NOTHING = {"close", "library", "register_task", "schedule", "tasks.common"}
 
 # Of Python 3.12 and newer; the tests are about just this.
 _forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -204,8 +214,13 @@ def test_values_pickle_and_compare(app: Mindia, library: Library, tenant: Tenant
 
 def test_errors_pickle_as_they_must_to_leave_a_process_pool() -> None:
     kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.MindiaError)]
+    of_arguments: dict[type[errors.MindiaError], Callable[[], errors.MindiaError]] = {
+        errors.MissingExtraError: lambda: errors.MissingExtraError("probing video", "video"),
+        errors.RetryTask: lambda: errors.RetryTask("busy", after=timedelta(minutes=5)),
+        errors.SnoozeTask: lambda: errors.SnoozeTask(timedelta(minutes=5)),
+    }
     for kind in kinds:
-        error = kind("probing video", "video") if kind is errors.MissingExtraError else kind("what was wrong")
+        error = of_arguments[kind]() if kind in of_arguments else kind("what was wrong")
         back = pickle.loads(pickle.dumps(error))
         assert type(back) is kind
         assert (str(back), back.args, vars(back)) == (str(error), error.args, vars(error))

@@ -80,7 +80,9 @@ SINGLE_CALLS: dict[str, Callable[[Subject], object]] = {
         subject.library.tenant_id, Quota(max_items=1000)
     ),
     "tenants.suspend": lambda subject: subject.app.tenants.suspend(subject.library.tenant_id),
+    "tasks.cancel without a tenant": lambda subject: subject.app.tasks.cancel(subject.app.tasks.enqueue(_payload())),
     "tasks.enqueue without a tenant": lambda subject: subject.app.tasks.enqueue(_payload()),
+    "tasks.enqueue_many without a tenant": lambda subject: subject.app.tasks.enqueue_many([_payload(), _payload()]),
 }
 ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     **SINGLE_CALLS,
@@ -168,7 +170,10 @@ EFFECTS = {
     "media.copy": Rows(images=1, search_documents=1, tasks=1),
     "media.delete": Rows(images=-1, search_documents=-1, tasks=-2, deleted_objects=1),  # the task that is known, too
     "media.delete_many": Rows(images=-1, search_documents=-1, tasks=-1, deleted_objects=1),
+    "tasks.cancel without a tenant": Rows(tasks=1),  # that it enqueues itself
     "tasks.enqueue": Rows(tasks=1),
+    "tasks.enqueue_many": Rows(tasks=2),
+    "tasks.enqueue_many without a tenant": Rows(tasks=2),
     "tasks.enqueue without a tenant": Rows(tasks=1),
     "tenants.create": Rows(tenants=1),
     "tenants.delete": Rows(tenants=1),  # that it makes itself; the row stays until it is removed

@@ -698,14 +698,10 @@ WRONG: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def brief(value: object) -> str:
-    try:
-        return repr(value)[:40].encode("ascii", "backslashreplace").decode()
-    except ValueError:
-        return "huge"
-
-
-@pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name in WRONG for wrong in WRONG[name]], ids=brief)
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [pytest.param(name, wrong, id=f"{name}-{number}") for name in WRONG for number, wrong in enumerate(WRONG[name])],
+)
 def test_a_filter_with_a_value_that_is_not_allowed_is_refused_by_name(shelf: Shelf, name: str, wrong: Any) -> None:
     media = shelf.library.media
     calls: list[Callable[[], object]] = [

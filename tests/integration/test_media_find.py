@@ -420,7 +420,7 @@ NO_PLACES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("wrong", NO_PLACES, ids=brief)
+@pytest.mark.parametrize("wrong", NO_PLACES, ids=[f"{number}" for number in range(len(NO_PLACES))])
 def test_a_place_that_no_page_has_named_is_refused(shelf: Shelf, wrong: Any) -> None:
     with pytest.raises(InvalidError, match=r"^after must be the `next` of a page in the order '-uploaded_at', not "):
         shelf.library.media.find(after=wrong)
@@ -763,7 +763,7 @@ def test_pages_of_one_kind_are_read_from_its_table_alone(
         ({"sha256": "9" * 64}, of_all_kinds("sha256")),
         ({"sha256": "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9"}, of_all_kinds("sha256")),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_what_is_rare_is_looked_up_by_its_index(
     large: Large, filters: dict[str, Any], indexes: set[str], monkeypatch: pytest.MonkeyPatch

@@ -103,7 +103,6 @@ def refused(call: Callable[[], object], error: type[Exception], match: str) -> N
             },
         ),
     ],
-    ids=str,
 )
 def test_what_is_named_is_changed_and_all_else_stays(
     library: Library, item: Media, host: Host, change: dict[str, Any], changed: dict[str, Any]

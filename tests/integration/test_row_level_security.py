@@ -25,9 +25,9 @@ IS_OURS = "tenant_id = nullif(current_setting('mindia.tenant_id', true), '')::uu
 NOT_OF_TENANTS = {
     "database_roles": "which roles there are",
     "schema_migrations": "what was applied",
-    "task_dependencies": "goes by tasks; the application has no right on it",
-    "task_errors": "goes by tasks; the application has no right on it",
-    "workers": "who works; the application has no right on it",
+    "task_rates": "how much of its rate a type of task has left; the application has no right on it",
+    "task_schedules": "which ticks have been fired; the application has no right on it",
+    "workers": "who works; the application may read it",
 }
 
 REFUSES = {
@@ -170,7 +170,7 @@ def test_the_application_has_the_rights_that_it_needs_and_no_more(
     changed = set(tables) - OUT_OF_REACH
     assert rights == {
         *((table, right) for table in changed for right in ("select", "insert", "update", "delete")),
-        *((table, "select") for table in (*OUT_OF_REACH, "schema_migrations", "media", "all_media")),
+        *((table, "select") for table in (*OUT_OF_REACH, "schema_migrations", "workers", "media", "all_media")),
     }
     assert columns == {("tenants", "updated_at"), ("quotas", "item_count"), ("quotas", "total_bytes")}
 
@@ -277,8 +277,11 @@ def test_a_conflict_with_a_row_of_another_tenant_neither_shows_nor_changes_it(
         "create policy mine on mindia.images using (true)",
         "create view mindia.mine as select * from mindia.images",
         "create table mindia.mine (id int)",
-        "select * from mindia.task_errors",
-        "select * from mindia.workers",
+        "insert into mindia.workers (id, hostname, pid) values (gen_random_uuid(), 'x', 1)",
+        "update mindia.workers set is_idle = true",
+        "delete from mindia.workers",
+        "select * from mindia.task_rates",
+        "select * from mindia.task_schedules",
         "select * from mindia.database_roles",
         "insert into mindia.schema_migrations (version, name, checksum) values (9999, 'x', 'x')",
         "select mindia.grant_role(current_user::text, 'worker')",

@@ -166,7 +166,7 @@ DIFFERENCES: dict[str, str | None] = {
     "idx_images_tenant": "(tenant_id, uploaded_at desc, id desc)",
     "idx_images_tenant_created": None,
     "idx_videos_tenant_created": "(tenant_id, uploaded_at desc, id desc)",
-    "idx_tasks_status": "(priority desc, scheduled_for, id) where status = 'pending' and waiting_on = 0",
+    "idx_tasks_status": "(kind, priority, scheduled_for, id) where status = 'pending' and waiting_on = 0",
     "task_type": "video_transcode, generate_embedding, custom",
     "task_status": "pending, running, completed, failed, cancelled",
     "webhook_events.webhook_id": "references webhooks (id) on delete cascade",

@@ -263,7 +263,10 @@ def test_a_transaction_that_only_refers_to_the_tenant_keeps_the_tenant_alone(
     assert {each.table: each.count for each in report.rows} == {"tasks": 1, "tenants": 1}
 
 
-@pytest.mark.parametrize("table", ["webhook_attempts", "webhook_events", "embeddings", "quotas"])
+@pytest.mark.parametrize(
+    "table",
+    ["webhook_attempts", "webhook_events", "task_errors", "task_dependencies", "tasks", "embeddings", "quotas"],
+)
 def test_a_row_that_another_one_holds_is_left_with_all_that_it_refers_to(
     app: Mindia, library: Library, tenant: Tenant, storage: LocalStorage, host: Host, database_url: str, table: str
 ) -> None:
@@ -272,6 +275,9 @@ def test_a_row_that_another_one_holds_is_left_with_all_that_it_refers_to(
     held_with = {
         "webhook_attempts": {"webhook_attempts", "webhook_events", "webhooks"},
         "webhook_events": {"webhook_events", "webhooks"},
+        "task_errors": {"task_errors", "tasks"},
+        "task_dependencies": {"task_dependencies", "tasks"},
+        "tasks": {"tasks"},
         "embeddings": {"embeddings", "embedding_spaces", "search_documents"},
         "quotas": {"quotas"},
     }
@@ -349,7 +355,7 @@ def test_several_that_remove_a_tenant_share_the_work(
         put(storage, tenant.s3_bucket, f"derived/{number}", b"content")
     monkeypatch.setattr(service, "ROWS", 10)
     monkeypatch.setattr(service, "OBJECTS", 5)
-    rows = Counter(table for table, _ in TenantRows(host).of(tenant.id) if table != "task_errors")
+    rows = Counter(table for table, _ in TenantRows(host).of(tenant.id))
     objects = len(contents(storage, tenant))
     app.tenants.delete(tenant.id)
     threads = 4

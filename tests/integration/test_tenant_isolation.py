@@ -29,6 +29,7 @@ from tests.integration.tenant_rows import TenantRows, a_row_of_every_table
 import mindia
 from mindia import ApiKey, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User
 from mindia.db.session import Session
+from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError
 from mindia.repositories import api_keys, media, tenant_transfer
 from mindia.services.leases import Slot
@@ -51,8 +52,12 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.stage": lambda library, known: CALLS["media.stage"](library, known) and None,
     "search": lambda library, _: list(library.search("harbour")),
+    "tasks.counts": lambda library, _: library.tasks.counts(),
     # The ids are in the payload, where the handler does not find them.
     "tasks.enqueue": lambda library, known: CALLS["tasks.enqueue"](library, known) and None,
+    "tasks.enqueue_many": lambda library, known: CALLS["tasks.enqueue_many"](library, known) and None,
+    "tasks.errors": lambda library, known: library.tasks.errors(known.task),
+    "tasks.list": lambda library, _: [each for each in library.tasks.list() if each.tenant_id != library.tenant_id],
     "usage": lambda library, _: library.usage().by_type,
     "users.create": lambda library, known: CALLS["users.create"](library, known) and None,
     "users.list": lambda library, _: _foreign(library.users.list(), library),
@@ -103,6 +108,15 @@ def reached(intruder: Library, others: Others) -> list[str]:
 def test_every_public_call_is_tried_with_the_ids_of_another_tenant(library: Library) -> None:
     assert set(CALLS) == public_calls(library)
     assert WITHOUT_IDS.keys() <= CALLS.keys()
+
+
+def test_a_task_does_not_depend_on_one_of_another_tenant(app: Mindia, library: Library) -> None:
+    known = Known.of(library)
+    intruder = app.library(app.tenants.create("Globex"))
+
+    with pytest.raises(NotFoundError, match=str(known.task.id)):
+        intruder.tasks.enqueue(_payload_of(known.item), depends_on=[known.task])
+    assert list(intruder.tasks.list()) == []
 
 
 @pytest.mark.parametrize("in_transaction", [False, True], ids=["own transactions", "one transaction"])
@@ -175,6 +189,7 @@ def every_call(library: Library) -> list[Call]:
     staged = [library.media.stage(source, filename=name) for name, source in OF_EACH_KIND.items()]
     return [
         lambda tx: _discard(tx, gone.id, gone.kind),
+        lambda tx: tx.tasks.enqueue(_payload_of(known.item), depends_on=[known.task]),
         *(partial(_known, call, known) for call in CALLS.values()),
         *(call for item in kinds for call in _calls_on(item)),
         *(partial(_add_while_it_is_discarded, each) for each in staged),
@@ -187,6 +202,10 @@ def every_call(library: Library) -> list[Call]:
         lambda tx: in_session(tx, lambda session: _transfer(session, tx.tenant_id, kinds)),
         _add_a_duplicate_in_vain,
     ]
+
+
+def _payload_of(item: Media) -> GenerateEmbedding:
+    return GenerateEmbedding(entity_id=item.id, entity_type=item.kind)
 
 
 def in_session(tx: LibraryTransaction, work: Callable[[Session], object]) -> None:

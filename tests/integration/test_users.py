@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import psycopg
@@ -110,7 +110,7 @@ def test_anything_else_is_refused_as_an_address(library: Library, email: str) ->
     assert list(library.users.list()) == []
 
 
-@pytest.mark.parametrize("email", [None, 7, b"ann@example.org", uuid4()], ids=repr)
+@pytest.mark.parametrize("email", [None, 7, b"ann@example.org", UUID(int=1)], ids=repr)
 def test_an_address_is_a_str(library: Library, email: Any) -> None:
     with pytest.raises(InvalidError, match=f"email must be a str, not {type(email).__name__}"):
         library.users.create(email)

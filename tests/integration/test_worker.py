@@ -27,8 +27,12 @@ from mindia import Library, MemoryStorage, Mindia, Settings, Task, TaskContext, 
 from mindia._ids import uuid7
 from mindia.errors import ClosedError, DatabaseUnavailableError, DiscardTask, InvalidError
 from mindia.testing import samples
+from mindia.worker.claiming import Room
+from mindia.worker.execution import Execution, Outcome
+from mindia.worker.executor import EventLoop
 from mindia.worker.loop import Worker
-from mindia.worker.runner import Outcome, TaskRunner
+from mindia.worker.presence import Presence
+from mindia.worker.rounds import Rounds
 
 SETTINGS = Settings(
     heartbeat=timedelta(seconds=0.1),
@@ -42,8 +46,8 @@ SETTINGS = Settings(
 # The process of the server in which a worker's claim waits for a lock.
 CLAIMING: LiteralString = """
 select pid from pg_stat_activity
-where datname = current_database() and wait_event_type = 'Lock' and query like '%skip locked%'
-  and query like '%mindia.tenants%'
+where datname = current_database() and wait_event_type = 'Lock'
+  and (query like '%with recursive waiting%' or query like '%skip locked%' and query like '%mindia.tenants%')
 """
 
 Host = psycopg.Connection[tuple[Any, ...]]
@@ -79,6 +83,39 @@ class Handler:
                 raise error
 
         self.does = does
+
+
+class Claimant:
+    """A worker that does each of its steps when the test says."""
+
+    def __init__(self, app: Mindia, *, concurrency: int = 10) -> None:
+        self._runtime = app._runtime()
+        kinds = self._runtime.registry.kinds
+        worker_id = uuid7()
+        self._concurrency = concurrency
+        self._event_loop = EventLoop()
+        self._rounds = Rounds(self._runtime, worker_id, kinds)
+        self._presence = Presence(
+            self._runtime, worker_id, concurrency=concurrency, kinds=kinds, on_cancel=lambda _: None
+        )
+        self.beat = self._presence.beat
+        self.alive = self._presence.alive
+        self.rescue = self._presence.rescue
+
+    def claim(self, limit: int) -> list[Task]:
+        return self._rounds.go(room=Room(limit=limit, free=limit, threads=self._concurrency)).tasks
+
+    def execute(self, task: Task) -> Outcome:
+        execution = Execution(
+            task,
+            self._runtime.registry,
+            self._runtime.library_of,
+            report=self._presence.report,
+            run_coroutine=self._event_loop.run,
+        )
+        execution.run()
+        (outcome,) = self._rounds.go(ended=[execution]).outcomes
+        return outcome
 
 
 @pytest.fixture(scope="module")
@@ -395,10 +432,10 @@ class TestFencing:
     """What a worker says counts only for the attempt that is still its own."""
 
     @pytest.fixture
-    def claimed(self, app: Mindia, library: Library) -> tuple[TaskRunner, Task]:
+    def claimed(self, app: Mindia, library: Library) -> tuple[Claimant, Task]:
         """A worker that has claimed a task and is never heard of again."""
         library.tasks.enqueue(Job("hello"), max_retries=5)
-        silent = TaskRunner(app._runtime())
+        silent = Claimant(app)
         (task,) = silent.claim(10)
         return silent, task
 
@@ -408,11 +445,11 @@ class TestFencing:
         app: Mindia,
         handler: Handler,
         host: Host,
-        claimed: tuple[TaskRunner, Task],
+        claimed: tuple[Claimant, Task],
         error: Exception | None,
     ) -> None:
         silent, task = claimed
-        assert TaskRunner(app._runtime()).rescue() == 1
+        assert Claimant(app).rescue() == 1
         before = _row(host, task)
         if error is not None:
             handler.raises(error, for_="hello")
@@ -430,11 +467,11 @@ class TestFencing:
         library: Library,
         handler: Handler,
         host: Host,
-        claimed: tuple[TaskRunner, Task],
+        claimed: tuple[Claimant, Task],
         error: Exception | None,
     ) -> None:
         silent, task = claimed
-        other = TaskRunner(app._runtime())
+        other = Claimant(app)
         other.beat()
         with other.alive():
             other.rescue()
@@ -457,11 +494,11 @@ class TestFencing:
         app: Mindia,
         handler: Handler,
         host: Host,
-        claimed: tuple[TaskRunner, Task],
+        claimed: tuple[Claimant, Task],
         error: Exception | None,
     ) -> None:
         worker, first = claimed
-        TaskRunner(app._runtime()).rescue()
+        Claimant(app).rescue()
         make_due(host)
         (second,) = worker.claim(10)
         before = _row(host, first)
@@ -473,17 +510,17 @@ class TestFencing:
         handler.does = lambda _, __: None
         assert worker.execute(second) is Outcome.COMPLETED
 
-    def test_an_end_that_was_said_twice_counts_once(self, claimed: tuple[TaskRunner, Task]) -> None:
+    def test_an_end_that_was_said_twice_counts_once(self, claimed: tuple[Claimant, Task]) -> None:
         worker, task = claimed
 
         assert [worker.execute(task), worker.execute(task)] == [Outcome.COMPLETED, Outcome.LOST]
 
     def test_a_worker_that_ends_puts_back_only_what_is_its_own(
-        self, app: Mindia, host: Host, claimed: tuple[TaskRunner, Task]
+        self, app: Mindia, host: Host, claimed: tuple[Claimant, Task]
     ) -> None:
         _, task = claimed
         before = _row(host, task)
-        other = TaskRunner(app._runtime())
+        other = Claimant(app)
         other.beat()
         with other.alive():
             pass
@@ -492,18 +529,18 @@ class TestFencing:
 
 
 class TestRescue:
-    def test_a_rescued_task_waits_as_after_any_failure(
+    def test_a_rescued_task_waits_a_little_before_it_runs_again(
         self, app: Mindia, library: Library, handler: Handler, host: Host
     ) -> None:
         task = library.tasks.enqueue(Job())
-        TaskRunner(app._runtime()).claim(1)
+        Claimant(app).claim(1)
 
         assert app.run_until_idle() == WorkReport()
 
         rescued = library.tasks.get(task.id)
         assert (rescued.status, rescued.attempt, rescued.retry_count) == (TaskStatus.PENDING, 1, 1)
         wait = value(host, "select t.scheduled_for - e.failed_at from mindia.tasks t, mindia.task_errors e")
-        assert timedelta(seconds=5) <= wait <= timedelta(seconds=15)
+        assert timedelta(seconds=1) <= wait <= timedelta(seconds=3), "sooner than after an error of its own"
         assert handler.names == []
         make_due(host)
         assert app.run_until_idle() == WorkReport(completed=1)
@@ -523,7 +560,7 @@ class TestRescue:
                 ),
                 what="the worker is heard of for longer than a dead one would be",
             )
-            assert TaskRunner(app._runtime()).rescue() == 0
+            assert Claimant(app).rescue() == 0
             go_on.set()
             wait_until(lambda: ended(library, [task]), what="the task ends")
 
@@ -534,7 +571,7 @@ class TestRescue:
         for _ in range(40):
             library.tasks.enqueue(Job())
         for _ in range(20):
-            dead = TaskRunner(app._runtime())
+            dead = Claimant(app)
             dead.beat()
             dead.claim(2)
         host.execute("update mindia.workers set heartbeat_at = now() - interval '1 day'")
@@ -542,7 +579,7 @@ class TestRescue:
 
         def rescue(_: int) -> int:
             together.wait(30)
-            return TaskRunner(app._runtime()).rescue()
+            return Claimant(app).rescue()
 
         with ThreadPoolExecutor(4) as pool:
             assert sum(pool.map(rescue, range(4))) == 40
@@ -672,9 +709,9 @@ class TestWorker:
         with running(app.worker()):
             wait_until(lambda: ended(library, [task]), what="the task ends")
             assert _threads("mindia-heartbeat")
-            assert _threads("mindia-maintenance")
+            assert _threads("mindia-housekeeping")
 
-        assert not _threads("mindia-task") + _threads("mindia-heartbeat") + _threads("mindia-maintenance")
+        assert not _threads("mindia-task") + _threads("mindia-heartbeat") + _threads("mindia-housekeeping")
 
     def test_stopped_before_it_runs_it_does_nothing(self, app: Mindia, library: Library, handler: Handler) -> None:
         library.tasks.enqueue(Job())
@@ -776,6 +813,22 @@ class TestProcess:
         assert queue.tasks.get(first.id).status is TaskStatus.COMPLETED
         assert queue.tasks.get(second.id) == second
 
+    def test_a_second_signal_ends_the_waiting_and_puts_the_rest_back(
+        self, harness: Harness, queue: Library, url: str, host: Host
+    ) -> None:
+        task = queue.tasks.enqueue(Wait(), max_retries=0)
+        child = harness.start(work, url, 1)
+        child.wait_for_line("began 1")
+        child.terminate()
+        wait_until(lambda: "1 tasks still run" in child.output(), what="the signal is heard")
+
+        child.terminate()
+
+        assert child.wait() == 0, child.output()
+        put_back = queue.tasks.get(task.id)
+        assert (put_back.status, put_back.retry_count) == (TaskStatus.PENDING, 0)
+        assert value(host, "select count(*) from mindia.workers") == 0
+
     def test_a_handler_that_hangs_does_not_keep_the_process_from_ending(
         self, harness: Harness, queue: Library, url: str, host: Host
     ) -> None:
@@ -822,7 +875,7 @@ class TestMaintenance:
         host.execute("alter table mindia.deleted_objects rename to hidden")
         try:
             with running(app.worker()):
-                wait_until(lambda: "maintenance is put off" in caplog.text, what="maintenance fails")
+                wait_until(lambda: "maintain is put off" in caplog.text, what="maintenance fails")
                 host.execute("alter table mindia.hidden rename to deleted_objects")
                 bucket = app.tenants.get(library.tenant_id).s3_bucket
                 wait_until(lambda: not list(app.storage.list(bucket)), what="the bytes are removed")

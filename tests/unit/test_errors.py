@@ -6,7 +6,9 @@ import importlib
 import inspect
 import pkgutil
 import re
+from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,9 @@ from mindia.errors import MindiaError
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == errors.__name__]
 ERRORS = [value for value in CLASSES if issubclass(value, MindiaError)]
+
+INSTRUCTIONS = (errors.DiscardTask, errors.RetryTask, errors.SnoozeTask)
+"""What a handler raises to tell its worker what to do."""
 
 
 def test_every_error_is_a_mindia_error() -> None:
@@ -47,7 +52,7 @@ def test_every_error_maps_to_an_http_error(error: type[MindiaError]) -> None:
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_name_ends_in_error(error: type[MindiaError]) -> None:
-    assert error.__name__.endswith("Error") or error is errors.DiscardTask
+    assert error.__name__.endswith("Error") or error in INSTRUCTIONS
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -89,14 +94,19 @@ def test_the_codes_are_stable() -> None:
         "ObjectNotFoundError": ("object_not_found", 404, False),
         "ParserUnavailableError": ("parser_unavailable", 503, True),
         "PermissionDeniedError": ("permission_denied", 403, False),
+        "ProcessDiedError": ("process_died", 500, False),
         "QuotaExceededError": ("quota_exceeded", 409, False),
+        "RetryTask": ("retry_task", 500, False),
         "RoleError": ("role", 500, False),
         "SchemaError": ("schema", 500, False),
         "SchemaOutOfDateError": ("schema_out_of_date", 500, False),
         "SchemaTooNewError": ("schema_too_new", 500, False),
+        "SnoozeTask": ("snooze_task", 500, False),
         "StagedObjectExpiredError": ("staged_object_expired", 409, False),
         "StorageError": ("storage", 503, False),
         "StorageUnavailableError": ("storage_unavailable", 503, True),
+        "TaskCancelledError": ("task_cancelled", 409, False),
+        "TaskTimedOutError": ("task_timed_out", 500, False),
         "TenantInactiveError": ("tenant_inactive", 403, False),
         "TooLargeError": ("too_large", 413, False),
         "TransactionConflictError": ("transaction_conflict", 503, True),
@@ -121,6 +131,7 @@ def test_the_codes_are_stable() -> None:
         (errors.MissingExtraError, ImportError),
         (errors.DatabaseUnavailableError, ConnectionError),
         (errors.ConnectionLostError, ConnectionError),
+        (errors.TaskTimedOutError, TimeoutError),
     ],
 )
 def test_an_error_is_also_the_built_in_one_that_means_the_same(
@@ -162,6 +173,18 @@ def test_a_missing_extra_names_the_command_that_installs_it() -> None:
     assert error.extra == "video"
 
 
-@pytest.mark.parametrize("error", [error for error in ERRORS if error is not errors.MissingExtraError])
+@pytest.mark.parametrize("wait", [timedelta(seconds=-1), timedelta(days=4000), 5, None])
+def test_a_task_waits_for_a_time_that_makes_sense(wait: Any) -> None:
+    with pytest.raises(errors.InvalidError, match="a task waits for"):
+        errors.SnoozeTask(wait)
+    with pytest.raises(errors.InvalidError, match="a task waits for"):
+        errors.RetryTask("busy", after=wait)
+
+
+OF_ARGUMENTS = (errors.MissingExtraError, errors.RetryTask, errors.SnoozeTask)
+"""Made of more, or of something else, than a message."""
+
+
+@pytest.mark.parametrize("error", [error for error in ERRORS if error not in OF_ARGUMENTS])
 def test_every_error_carries_its_message(error: type[MindiaError]) -> None:
     assert str(error("what was wrong")) == "what was wrong"

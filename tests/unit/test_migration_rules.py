@@ -33,6 +33,8 @@ KEYS_WITHOUT_TENANT_FIRST = {
         ),
         "the source document's own primary key",
     ),
+    "task_dependencies_pkey": "of the queue: goes by its task, which is looked up by its id",
+    "task_errors_pkey": "of the queue: goes by its task, which is looked up by its id",
     "webhook_events_event_key": "of a queue table: an event goes to each endpoint once",
     "api_keys_prefix_key": "a key is looked up before it is known whose it is; few rows, on one node of a cluster",
 }  # fmt: skip

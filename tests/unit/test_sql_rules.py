@@ -27,21 +27,37 @@ ACROSS_TENANTS = {
     "media_change._EXPIRED": "finds what has expired, of whichever tenant",
     "objects._TAKE_STAGED": "the sweep goes over what all tenants have left behind",
     "objects._DUE": "the bytes of all tenants are removed in one go",
-    "tasks._CLAIM": "a worker works for all tenants",
-    "tasks._COMPLETE": "fenced by worker and attempt, which the claim gave out",
-    "tasks._FAIL": "fenced by worker and attempt, which the claim gave out",
-    "tasks._FAILED": "takes the tasks that the statement around it has found",
-    "tasks._RELEASE": "a worker puts back what it has claimed, for whichever tenant",
-    "tasks._RESCUE": "a dead worker leaves tasks of all tenants",
+    "task_claims.FAILED": "takes the tasks that the statement around it has found",
+    "task_claims._CLAIM_LANES": "a worker works for all tenants",
+    "task_claims._CLAIM_TENANTS": "a worker works for all tenants, in turns",
+    "task_claims._COMPLETE": "fenced by worker and attempt, which the claim gave out",
+    "task_claims._FAIL": "fenced by worker and attempt, which the claim gave out",
+    "task_claims._PROGRESS": "fenced by worker and attempt, which the claim gave out",
+    "task_claims._RELEASE_DEPENDENTS": "goes on from tasks that have ended, of all tenants in a worker's round; a "
+    "tenant's call that cancels one has found it to be its own before, and dependencies do not leave a tenant",
+    "task_claims._SNOOZE": "fenced by worker and attempt, which the claim gave out",
+    "task_claims._TAKEN": "takes the tasks that the statement around it has found",
+    "task_claims._WAITING_TENANTS": "finds which tenants wait",
+    "task_control._LOST_DEPENDENCIES": "looks through what waits, of whichever tenant",
+    "task_control._PRUNE": "what has ended long ago goes, of whichever tenant",
+    "task_control._RECONCILE": "looks through what waits, of whichever tenant",
+    "workers._CANCELLED": "reads what a worker has claimed, for whichever tenant",
+    "workers._GIVE_BACK": "fenced by worker and attempt, which the claim gave out",
+    "workers._RELEASE": "a worker puts back what it has claimed, for whichever tenant",
+    "workers._RESCUE": "a dead worker leaves tasks of all tenants",
     "tenant_transfer._TAKEN_MEDIA": "an item whose id an import keeps must be in no tenant",
     "tenant_transfer._TAKEN_USERS": "a user whose id an import keeps must be in no tenant",
 }
 
 OWNED = {
-    match[1]
+    match[1] or match[3]
     for migration in migrations()
-    for match in re.finditer(r"^create table mindia\.(\w+) \((.*?)^\)", migration.source, re.MULTILINE | re.DOTALL)
-    if re.search(r"^\s+tenant_id uuid", match[2], re.MULTILINE)
+    for match in re.finditer(
+        r"^create table mindia\.(\w+) \((.*?)^\)|^alter table mindia\.(\w+) add column tenant_id uuid",
+        migration.source,
+        re.MULTILINE | re.DOTALL,
+    )
+    if match[3] or re.search(r"^\s+tenant_id uuid", match[2], re.MULTILINE)
 } | {"media", "all_media"}
 
 BUILT_IN_TYPES = {

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -163,6 +163,14 @@ class Database:
                 )
         with OpenTransaction.over(session) as unit:
             yield unit
+
+    @contextmanager
+    def listening(self, channel: LiteralString) -> Iterator[Connection[Any]]:
+        """Open a connection of its own that hears what is notified on a channel."""
+        self.check_open()
+        with self._direct_connection() as connection:
+            connection.execute(b"listen " + channel.encode())
+            yield connection
 
     def facts(self) -> ServerFacts:
         """Return what the server says about itself, after it was found fit."""

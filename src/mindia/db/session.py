@@ -129,15 +129,15 @@ class Session:
         elif self._facts.role.worker_role is not None:
             self.execute(_SET_ROLE, (self._facts.role.role_setting,))
 
-    def batch(self, statements: Sequence[Statement[T]]) -> list[T | None]:
-        """Send all statements at once, and return the first row of each, or None."""
+    def batch(self, statements: Sequence[Statement[T]]) -> list[list[T]]:
+        """Send all statements at once, and return the rows of each."""
         with ExitStack() as stack:
             cursors = [stack.enter_context(own_cursor(self.connection, statement.row)) for statement in statements]
             with _pipelined(self.connection):
                 self.bind()
                 for cursor, statement in zip(cursors, statements, strict=True):
                     cursor.execute(self._compose(statement.query), statement.parameters)
-            return [cursor.fetchone() for cursor in cursors]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     def bind(self) -> None:
         """Bind the transaction to its scope now, if that has not been done with a statement."""

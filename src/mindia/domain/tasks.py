@@ -38,6 +38,13 @@ class Priority(IntEnum):
     CRITICAL = 20
 
 
+class OnFailure(StrEnum):
+    """What becomes of a task where one that it waits for fails or is cancelled."""
+
+    CANCEL = "cancel"
+    PROCEED = "proceed"
+
+
 @attrs.frozen(kw_only=True)
 class Task:
     """A piece of work, kept in the database until it is done.
@@ -59,6 +66,14 @@ class Task:
         completed_at: When it ended, well or not, in UTC, or None.
         error_message: Of the latest attempt where that failed, or None.
         initiated_by: The user or API key on whose behalf it was enqueued, or None.
+        waiting_on: How many tasks it still waits for.
+        dedup_key: While it is pending or running, no other task is written under this key.
+        timeout_s: How long an attempt may take, in seconds, or None.
+        progress: How far the attempt is, 0 to 1, or None.
+        progress_note: What the handler said about that, or None.
+        cancel_requested: Whether it is to be cancelled while it runs.
+        result: What the handler returned.
+        is_suspect: Whether it may be what killed a worker.
     """
 
     id: UUID
@@ -77,6 +92,66 @@ class Task:
     completed_at: datetime | None = None
     error_message: str | None = None
     initiated_by: UUID | None = None
+    waiting_on: int = 0
+    dedup_key: str | None = None
+    timeout_s: float | None = None
+    progress: float | None = None
+    progress_note: str | None = None
+    cancel_requested: bool = False
+    result: JsonValue = attrs.field(default=None, hash=False)
+    is_suspect: bool = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it will not run any more."""
+        return self.status not in (TaskStatus.PENDING, TaskStatus.RUNNING)
+
+
+@attrs.frozen(kw_only=True)
+class TaskError:
+    """An attempt that failed.
+
+    Attributes:
+        attempt: Its number.
+        error_type: The class of the exception, `WorkerDied` or `TaskTimedOut`.
+        error_message: What it said.
+        traceback: Where it was raised, or None.
+        failed_at: In UTC.
+    """
+
+    attempt: int
+    error_type: str
+    error_message: str
+    traceback: str | None
+    failed_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class TaskCount:
+    """How many tasks of a type stand where.
+
+    Attributes:
+        kind: The type.
+        status: Where they stand.
+        count: How many.
+    """
+
+    kind: str
+    status: TaskStatus
+    count: int
+
+
+@attrs.frozen(kw_only=True)
+class TaskInput:
+    """A task of many, with what is its own.
+
+    Attributes:
+        payload: A value of a class that was registered.
+        dedup_key: As for `TaskQueue.enqueue`.
+    """
+
+    payload: object
+    dedup_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -225,7 +225,7 @@ def add(session: Session, new: NewMedia) -> Media | None:
 
 def add_all(session: Session, news: list[NewMedia]) -> list[Media | None]:
     """Write items of staged bytes, all at once; None for each whose staged row is gone."""
-    return session.batch([_statement(new) for new in news])
+    return [rows[0] if rows else None for rows in session.batch([_statement(new) for new in news])]
 
 
 def _statement(new: NewMedia) -> Statement[Media]:

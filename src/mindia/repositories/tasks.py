@@ -1,225 +1,219 @@
-"""The queue."""
+"""Tasks: writing and reading them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
+import attrs
+
 from mindia.db.session import Session
-from mindia.domain.tasks import Task, TaskStatus, TaskType
-from mindia.repositories._text import storable
+from mindia.domain.tasks import OnFailure, Task, TaskCount, TaskError, TaskStatus, TaskType
 
-_MAX_MESSAGE_CHARS = 2_000
-_MAX_TRACEBACK_CHARS = 8_000
-
-_COLUMNS: LiteralString = """
+COLUMNS: LiteralString = """
 t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.status::text, t.priority, t.retry_count, t.max_retries,
-t.attempt, t.created_at, t.scheduled_for, t.started_at, t.completed_at, t.error_message, t.initiated_by
+t.attempt, t.created_at, t.scheduled_for, t.started_at, t.completed_at, t.error_message, t.initiated_by, t.waiting_on,
+t.dedup_key, t.timeout_s, t.progress, t.progress_note, t.cancel_requested, t.result, t.is_suspect
+"""
+"""Of `mindia.tasks t`, in the order that `task` takes them."""
+
+# A commit that notifies takes a lock that all of them share: so only where a worker says that it waits.
+_WAKE: LiteralString = """
+wake as (
+    select pg_notify('mindia_tasks', '') from written
+    where %(may_notify)s and exists (select from mindia.workers where is_idle) limit 1
+)
 """
 
 # An update that changes nothing returns the task that has the key already.
-_ENQUEUE = f"""
-insert into mindia.tasks as t
-    (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by)
-values (%(id)s, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, %(payload)s::jsonb, %(priority)s,
-        coalesce(%(run_at)s::timestamptz, now()), %(max_retries)s, %(dedup_key)s, %(initiated_by)s)
-on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running')
-do update set dedup_key = excluded.dedup_key
-returning {_COLUMNS}
+_ENQUEUE: LiteralString = f"""
+with written as (
+    insert into mindia.tasks as t
+        (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
+         timeout_s, waiting_on)
+    values (%(id)s::uuid, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, %(payload)s::jsonb, %(priority)s,
+            coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s, %(dedup_key)s,
+            %(initiated_by)s, %(timeout_s)s::float8, %(waiting_on)s)
+    on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running')
+    do update set dedup_key = excluded.dedup_key
+    returning {COLUMNS}
+), {_WAKE}
+select written.* from written left join wake on true
 """
 
-_GET = f"select {_COLUMNS} from mindia.tasks t where t.tenant_id is not distinct from %s and t.id = %s"
-
-_CLAIM = f"""
-with due as materialized (
-    select c.id from mindia.tasks c
-    where c.status = 'pending' and c.waiting_on = 0 and c.scheduled_for <= now() and c.kind = any(%(kinds)s::text[])
-      and (c.tenant_id is null
-           or exists (select from mindia.tenants n where n.id = c.tenant_id and n.status = 'active'))
-    order by c.priority desc, c.scheduled_for, c.id limit %(limit)s for update of c skip locked
-)
-update mindia.tasks t
-set status = 'running', attempt = t.attempt + 1, worker_id = %(worker_id)s, started_at = now()
-from due where t.id = due.id
-returning {_COLUMNS}
+# As two texts: arrays of as many values take a client longer than all the rest. JSON has no line breaks of its own.
+_ENQUEUE_MANY: LiteralString = f"""
+with written as (
+    insert into mindia.tasks
+        (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
+         timeout_s)
+    select r.id::uuid, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, r.payload::jsonb, %(priority)s,
+           coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s, r.dedup_key,
+           %(initiated_by)s, %(timeout_s)s::float8
+    from unnest(string_to_array(%(ids)s, E'\\n'), string_to_array(%(payloads)s, E'\\n'),
+                %(dedup_keys)s::text[]) as r (id, payload, dedup_key)
+    on conflict do nothing
+    returning id
+), {_WAKE}
+select count(*)::int from written left join wake on true
 """
 
-# What is said about an attempt is fenced: from a worker that was given up on it touches no row.
-_COMPLETE = """
-update mindia.tasks set status = 'completed', completed_at = now(), worker_id = null, error_message = null
-where id = %s and worker_id = %s and attempt = %s and status = 'running'
+_DEPEND = """
+insert into mindia.task_dependencies (tenant_id, task_id, depends_on_id, on_failure)
+select %(tenant_id)s::uuid, %(task_id)s::uuid, depends_on_id, %(on_failure)s
+from unnest(%(depends_on)s::uuid[]) as d (depends_on_id)
 """
 
-# End, retry and record of an attempt that failed, in one write. The wait is 0.5 to 1.5 times as long as the exponential
-# one, and 0.5 to 1 times the longest: what failed together does not come back together.
-_FAILED: LiteralString = """
-failed as (
-    update mindia.tasks t
-    set status = case when e.is_last then 'failed' else 'pending' end::mindia.task_status,
-        retry_count = t.retry_count + case when e.is_last then 0 else 1 end,
-        completed_at = case when e.is_last then now() end,
-        scheduled_for = case when e.is_last then t.scheduled_for else now() + least(
-            %(base)s::interval * power(2, least(t.retry_count, 30)) * (0.5 + random()),
-            %(cap)s::interval * (1 - random() / 2)
-        ) end,
-        worker_id = null, error_message = %(error_message)s
-    from ended e where t.id = e.id
-    returning t.id, t.attempt, t.status
-), recorded as (
-    insert into mindia.task_errors (task_id, attempt, error_type, error_message, traceback)
-    select id, attempt, %(error_type)s, %(error_message)s, %(traceback)s from failed
-    on conflict on constraint task_errors_pkey do nothing
-)
+_GET = f"select {COLUMNS} from mindia.tasks t where t.tenant_id is not distinct from %s and t.id = %s"
+
+_STATUSES = """
+select id, status::text from mindia.tasks where tenant_id is not distinct from %s and id = any(%s::uuid[])
 """
 
-_FAIL: LiteralString = f"""
-with ended as materialized (
-    select t.id, %(final)s::boolean or t.retry_count >= t.max_retries as is_last from mindia.tasks t
-    where t.id = %(id)s and t.worker_id = %(worker_id)s and t.attempt = %(attempt)s and t.status = 'running'
-    for update
-), {_FAILED}
-select status::text from failed
+_LIST: LiteralString = f"""
+select {COLUMNS} from mindia.tasks t
+where t.tenant_id is not distinct from %(tenant_id)s
+  and (%(status)s::mindia.task_status is null or t.status = %(status)s::mindia.task_status)
+  and (%(kind)s::text is null or t.kind = %(kind)s)
+  and (%(before)s::timestamptz is null or (t.created_at, t.id) < (%(before)s::timestamptz, %(before_id)s::uuid))
+order by t.created_at desc, t.id desc limit %(limit)s
 """
 
-# A task that kills its worker must not run for ever: being rescued is a failed attempt. It waits as after any other, so
-# that it does not take down with it the same tasks again and again.
-_RESCUE: LiteralString = f"""
-with ended as materialized (
-    select t.id, t.retry_count >= t.max_retries as is_last from mindia.tasks t
-    where t.status = 'running' and not exists (
-        select from mindia.workers w where w.id = t.worker_id and w.heartbeat_at > now() - %(timeout)s::interval
-    )
-    for update skip locked
-), {_FAILED}, buried as (
-    delete from mindia.workers where id in (
-        select id from mindia.workers where heartbeat_at <= now() - %(timeout)s::interval for update skip locked
-    )
-)
-select count(*)::int from failed
+_COUNT = """
+select kind, status::text, count(*)::int from mindia.tasks where tenant_id is not distinct from %s
+group by kind, status order by kind, status
 """
 
-# Counts for nothing: the task has done nothing wrong.
-_RELEASE = """
-update mindia.tasks t set status = 'pending', worker_id = null, started_at = null
-where t.worker_id = %s and t.status = 'running' and not exists (
-    select from unnest(%s::uuid[], %s::int[]) as kept (id, attempt) where kept.id = t.id and kept.attempt = t.attempt
-)
+_ERRORS = """
+select e.attempt, e.error_type, e.error_message, e.traceback, e.failed_at from mindia.task_errors e
+where e.tenant_id is not distinct from %s and e.task_id = %s order by e.attempt
 """
 
-_HEARTBEAT = """
-insert into mindia.workers (id, hostname, pid) values (%s, %s, %s)
-on conflict on constraint workers_pkey do update set heartbeat_at = now()
-"""
 
-_LEAVE = "delete from mindia.workers where id = %s"
+_TYPES = {str(each): each for each in TaskType}
+_STATUS = {str(each): each for each in TaskStatus}
+
+
+@attrs.frozen(kw_only=True)
+class NewTasks:
+    """What all tasks of one call have in common.
+
+    Attributes:
+        tenant_id: Whose they are.
+        task_type: Their label in the database.
+        kind: Their type.
+        priority: Higher goes first.
+        run_at: Not before this time, or None.
+        delay: Where `run_at` is None, not before so long from now.
+        max_retries: How often each is tried again.
+        timeout_s: How long an attempt may take, in seconds, or None.
+        initiated_by: On whose behalf.
+        may_notify: Whether an idle worker may be woken.
+    """
+
+    tenant_id: UUID | None
+    task_type: TaskType
+    kind: str
+    priority: int
+    run_at: datetime | None
+    delay: timedelta
+    max_retries: int
+    timeout_s: float | None
+    initiated_by: UUID | None
+    may_notify: bool
+
+    def parameters(self) -> dict[str, Any]:
+        """Return them as a statement takes them."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(NewTasks)}
 
 
 def enqueue(
-    session: Session,
-    *,
-    task_id: UUID,
-    tenant_id: UUID | None,
-    task_type: TaskType,
-    kind: str,
-    payload: str,
-    priority: int,
-    run_at: datetime | None,
-    max_retries: int,
-    dedup_key: str | None,
-    initiated_by: UUID | None,
+    session: Session, new: NewTasks, *, task_id: UUID, payload: str, dedup_key: str | None, waiting_on: int = 0
 ) -> Task:
     """Write a task, whose payload is JSON, or return the one that is pending or running under the same key."""
-    parameters = {
-        "id": task_id,
-        "tenant_id": tenant_id,
-        "task_type": task_type,
-        "kind": kind,
-        "payload": payload,
-        "priority": priority,
-        "run_at": run_at,
-        "max_retries": max_retries,
-        "dedup_key": dedup_key,
-        "initiated_by": initiated_by,
+    own = {"id": task_id, "payload": payload, "dedup_key": dedup_key, "waiting_on": waiting_on}
+    written = session.one(_ENQUEUE, new.parameters() | own, row=task)
+    assert written is not None
+    return written
+
+
+def enqueue_many(
+    session: Session, new: NewTasks, *, task_ids: Sequence[UUID], payloads: Sequence[str], dedup_keys: list[str | None]
+) -> int:
+    """Write tasks, whose payloads are JSON, but for those whose key a pending or running one has; return how many."""
+    own = {
+        "ids": "\n".join(each.hex for each in task_ids),
+        "payloads": "\n".join(payloads),
+        "dedup_keys": dedup_keys,
     }
-    task = session.one(_ENQUEUE, parameters, row=_task)
-    assert task is not None
-    return task
+    return session.one(_ENQUEUE_MANY, new.parameters() | own, row=int) or 0
+
+
+def depend(
+    session: Session, tenant_id: UUID | None, task_id: UUID, depends_on: Sequence[UUID], *, on_failure: OnFailure
+) -> None:
+    """Write what a task waits for."""
+    session.execute(
+        _DEPEND,
+        {"tenant_id": tenant_id, "task_id": task_id, "depends_on": list(depends_on), "on_failure": on_failure},
+    )
+
+
+def statuses(session: Session, tenant_id: UUID | None, task_ids: Sequence[UUID]) -> dict[UUID, TaskStatus]:
+    """Read where tasks stand; those that are not there are left out."""
+    rows = session.all(_STATUSES, (tenant_id, list(task_ids)), row=lambda task_id, status: (task_id, status))
+    return {task_id: TaskStatus(status) for task_id, status in rows}
 
 
 def get(session: Session, tenant_id: UUID | None, task_id: UUID) -> Task | None:
     """Read a task."""
-    return session.one(_GET, (tenant_id, task_id), row=_task)
+    return session.one(_GET, (tenant_id, task_id), row=task)
 
 
-def claim(session: Session, *, worker_id: UUID, kinds: list[str], limit: int) -> list[Task]:
-    """Take tasks of these kinds that are due; nobody else gets them. Those of a suspended tenant wait."""
-    tasks = session.all(_CLAIM, {"worker_id": worker_id, "kinds": kinds, "limit": limit}, row=_task)
-    return sorted(tasks, key=lambda task: (-task.priority, task.scheduled_for, task.id))
-
-
-def complete(session: Session, task: Task, *, worker_id: UUID) -> bool:
-    """Record success; False where the task was taken away from this worker."""
-    return session.execute(_COMPLETE, (task.id, worker_id, task.attempt)) > 0
-
-
-def fail(
+def page(
     session: Session,
-    task: Task,
+    tenant_id: UUID | None,
     *,
-    worker_id: UUID,
-    error_type: str,
-    error_message: str,
-    traceback: str,
-    final: bool,
-    base: timedelta,
-    cap: timedelta,
-) -> TaskStatus | None:
-    """Record a failure, and the retry with it; None where the task was taken away from this worker."""
+    status: TaskStatus | None,
+    kind: str | None,
+    before: Task | None,
+    limit: int,
+) -> list[Task]:
+    """Read tasks, the newest first, from behind one of them on."""
     parameters = {
-        "id": task.id,
-        "worker_id": worker_id,
-        "attempt": task.attempt,
-        "error_type": error_type,
-        "error_message": storable(error_message)[:_MAX_MESSAGE_CHARS],
-        "traceback": storable(traceback)[-_MAX_TRACEBACK_CHARS:],
-        "final": final,
-        "base": base,
-        "cap": cap,
+        "tenant_id": tenant_id,
+        "status": status,
+        "kind": kind,
+        "before": None if before is None else before.created_at,
+        "before_id": None if before is None else before.id,
+        "limit": limit,
     }
-    return session.one(_FAIL, parameters, row=TaskStatus)
+    return session.all(_LIST, parameters, row=task)
 
 
-def release(session: Session, worker_id: UUID, *, keep: Collection[Task] = ()) -> int:
-    """Put back what a worker has claimed, except some attempts; it does not count against the retries."""
-    return session.execute(_RELEASE, (worker_id, [task.id for task in keep], [task.attempt for task in keep]))
+def counts(session: Session, tenant_id: UUID | None) -> list[TaskCount]:
+    """Count tasks by type and status."""
+    return session.all(
+        _COUNT,
+        (tenant_id,),
+        row=lambda kind, status, number: TaskCount(kind=kind, status=TaskStatus(status), count=number),
+    )
 
 
-def rescue(session: Session, *, worker_timeout: timedelta, base: timedelta, cap: timedelta) -> int:
-    """Put back the tasks of workers that have died, counted against their retries."""
-    parameters = {
-        "timeout": worker_timeout,
-        "base": base,
-        "cap": cap,
-        "error_type": "WorkerDied",
-        "error_message": "the worker died",
-        "traceback": None,
-    }
-    return session.one(_RESCUE, parameters, row=int) or 0
+def errors(session: Session, tenant_id: UUID | None, task_id: UUID) -> list[TaskError]:
+    """Read the failed attempts of a task."""
+    return session.all(
+        _ERRORS,
+        (tenant_id, task_id),
+        row=lambda attempt, error_type, message, traceback, failed_at: TaskError(
+            attempt=attempt, error_type=error_type, error_message=message, traceback=traceback, failed_at=failed_at
+        ),
+    )
 
 
-def heartbeat(session: Session, *, worker_id: UUID, hostname: str, pid: int) -> None:
-    """Say that a worker lives."""
-    session.execute(_HEARTBEAT, (worker_id, hostname, pid))
-
-
-def leave(session: Session, worker_id: UUID) -> None:
-    """Say that a worker has ended."""
-    session.execute(_LEAVE, (worker_id,))
-
-
-def _task(
+def task(
     id: UUID,  # noqa: A002 - the column
     tenant_id: UUID | None,
     task_type: str,
@@ -236,14 +230,23 @@ def _task(
     completed_at: datetime | None,
     error_message: str | None,
     initiated_by: UUID | None,
+    waiting_on: int,
+    dedup_key: str | None,
+    timeout_s: float | None,
+    progress: float | None,
+    progress_note: str | None,
+    cancel_requested: bool,  # noqa: FBT001 - the column
+    result: Any,
+    is_suspect: bool,  # noqa: FBT001 - the column
 ) -> Task:
+    """Return the task of a row whose columns are `COLUMNS`."""
     return Task(
         id=id,
         tenant_id=tenant_id,
-        task_type=TaskType(task_type),
+        task_type=_TYPES[task_type],
         kind=kind,
         payload=payload,
-        status=TaskStatus(status),
+        status=_STATUS[status],
         priority=priority,
         retry_count=retry_count,
         max_retries=max_retries,
@@ -254,4 +257,12 @@ def _task(
         completed_at=completed_at,
         error_message=error_message,
         initiated_by=initiated_by,
+        waiting_on=waiting_on,
+        dedup_key=dedup_key,
+        timeout_s=timeout_s,
+        progress=progress,
+        progress_note=progress_note,
+        cancel_requested=cancel_requested,
+        result=result,
+        is_suspect=is_suspect,
     )

@@ -30,7 +30,7 @@ _LOCK_ALONE: LiteralString = _DELETED + " for update skip locked"
 _IS_THERE = "select true from mindia.tenants where id = %s"
 
 # What refers to others comes before them. They stay where some of it does, since an open transaction holds it: that is
-# left for later. An array, since it is made once, so that the limit holds whatever the plan.
+# left for later. An array, or what is materialized, since it is made once, so that the limit holds whatever the plan.
 _REMOVE: dict[str, LiteralString] = {
     "webhook_attempts": """
         delete from mindia.webhook_attempts where tenant_id = %(tenant_id)s and id = any(array(
@@ -54,9 +54,32 @@ _REMOVE: dict[str, LiteralString] = {
             limit %(limit)s for update of w skip locked
         ))
     """,
+    "task_errors": """
+        with chosen as materialized (
+            select task_id, attempt from mindia.task_errors where tenant_id = %(tenant_id)s
+            limit %(limit)s for update skip locked
+        )
+        delete from mindia.task_errors e using chosen
+        where e.tenant_id = %(tenant_id)s and e.task_id = chosen.task_id and e.attempt = chosen.attempt
+    """,
+    "task_dependencies": """
+        with chosen as materialized (
+            select task_id, depends_on_id from mindia.task_dependencies where tenant_id = %(tenant_id)s
+            limit %(limit)s for update skip locked
+        )
+        delete from mindia.task_dependencies d using chosen
+        where d.tenant_id = %(tenant_id)s and d.task_id = chosen.task_id and d.depends_on_id = chosen.depends_on_id
+    """,
     "tasks": """
         delete from mindia.tasks where tenant_id = %(tenant_id)s and id = any(array(
-            select id from mindia.tasks where tenant_id = %(tenant_id)s limit %(limit)s for update skip locked
+            select id from mindia.tasks t where t.tenant_id = %(tenant_id)s and not exists (
+                select from mindia.task_errors e where e.tenant_id = %(tenant_id)s and e.task_id = t.id
+            ) and not exists (
+                select from mindia.task_dependencies d where d.tenant_id = %(tenant_id)s and d.task_id = t.id
+            ) and not exists (
+                select from mindia.task_dependencies d where d.tenant_id = %(tenant_id)s and d.depends_on_id = t.id
+            )
+            limit %(limit)s for update of t skip locked
         ))
     """,
     "embeddings": """
@@ -156,6 +179,8 @@ select name from (
            exists (select from mindia.webhook_attempts where tenant_id = %(tenant_id)s) as has_rows
     union all select 'webhook_events', exists (select from mindia.webhook_events where tenant_id = %(tenant_id)s)
     union all select 'webhooks', exists (select from mindia.webhooks where tenant_id = %(tenant_id)s)
+    union all select 'task_errors', exists (select from mindia.task_errors where tenant_id = %(tenant_id)s)
+    union all select 'task_dependencies', exists (select from mindia.task_dependencies where tenant_id = %(tenant_id)s)
     union all select 'tasks', exists (select from mindia.tasks where tenant_id = %(tenant_id)s)
     union all select 'embeddings', exists (select from mindia.embeddings where tenant_id = %(tenant_id)s)
     union all select 'embedding_spaces', exists (select from mindia.embedding_spaces where tenant_id = %(tenant_id)s)

@@ -6,7 +6,8 @@ import logging
 
 from mindia.domain.tasks import GenerateEmbedding, TaskType
 from mindia.errors import NotFoundError
-from mindia.worker.registry import TaskContext, TaskRegistry
+from mindia.worker.context import TaskContext
+from mindia.worker.registry import TaskRegistry
 
 _log = logging.getLogger("mindia.worker")
 

@@ -1,4 +1,4 @@
-"""The loops around the runner: one that ends when nothing is due, one that ends when it is told to."""
+"""The loops around the rounds: one that ends when nothing is due, one that ends when it is told to."""
 
 from __future__ import annotations
 
@@ -7,21 +7,47 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from queue import Empty, SimpleQueue
 from types import FrameType
-from uuid import UUID
 
 from mindia._handles import Handle
-from mindia.domain.tasks import Task, WorkReport
-from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, InvalidError
-from mindia.worker.runner import Outcome, Runtime, TaskRunner
+from mindia._ids import uuid7
+from mindia.domain.tasks import Task, TaskType, WorkReport
+from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, InvalidError, TaskCancelledError
+from mindia.worker.claiming import Room
+from mindia.worker.execution import Execution, Outcome
+from mindia.worker.executor import EventLoop, Executor
+from mindia.worker.housekeeping import Housekeeping
+from mindia.worker.listener import Listener
+from mindia.worker.presence import Presence
+from mindia.worker.rounds import Rounds, Runtime
 
 _CLAIM_WHEN_IDLE = 16
 
-_BATCHES_OF_TENANTS = 20
-"""That are removed of deleted tenants before other maintenance has its turn again."""
+_MAX_RESERVE = 500
+_RESERVE_S = 0.05
+"""Tasks that take no time are taken so many at once that they last for so long."""
+
+_GATHER_S = 0.02
+_GATHER_POLL_S = 0.001
+"""Ends are gathered for a moment, while there is enough in reserve, and recorded together."""
+
+_RESERVE_WAITS_S = 1.0
+"""What no thread has begun by then goes back to the queue: the tasks before it take longer than was thought."""
+
+_FEW = 4
+"""Where no more came at once, the queue is as good as empty: the worker goes on to be told of each task."""
+
+_SOON_S, _FOR_S = 0.025, 0.1
+"""Who has just woken a worker does not tell of the next task: for a while, the worker looks by itself."""
+
+_RECORD_AGAIN_S = 0.5
+
+_MAX_LIBRARIES = 256
+"""Making the library of a tenant takes longer than all else about a short task: the latest are kept."""
 
 _log = logging.getLogger("mindia.worker")
 
@@ -34,18 +60,55 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
     Raises:
         DatabaseUnavailableError: The database cannot be reached, or was lost on the way.
     """
-    runner = TaskRunner(runtime)
+    kinds = runtime.registry.kinds
+    worker_id = uuid7()
     outcomes: Counter[Outcome] = Counter()
-    runner.beat()
-    with runner.alive():
-        runner.rescue()
-        while tasks := runner.claim(_CLAIM_WHEN_IDLE):
-            outcomes.update(runner.execute(task) for task in tasks)
-        runtime.maintenance.remove_expired()
-        runtime.maintenance.remove_login_failures()
-        removed = runtime.maintenance.remove_deleted() + runtime.maintenance.sweep_staged()
-        removed += sum(report.objects_removed for report in runtime.maintenance.remove_deleted_tenants())
-    return _report(outcomes, removed)
+    current: list[Execution] = []
+
+    def cancel(task_id: object) -> None:
+        for execution in current:
+            if execution.task.id == task_id:
+                execution.cancel(TaskCancelledError(f"task {task_id} was cancelled"))
+
+    room = Room(limit=_CLAIM_WHEN_IDLE, free=1, threads=1)
+    presence = Presence(runtime, worker_id, concurrency=1, kinds=kinds, on_cancel=cancel)
+    rounds = Rounds(runtime, worker_id, kinds)
+    housekeeping = Housekeeping(runtime)
+    presence.beat()
+    with ExitStack() as stack:
+        stack.enter_context(presence.alive())
+        event_loop = EventLoop()
+        stack.callback(event_loop.close)
+        presence.rescue()
+        housekeeping.reconcile()
+        housekeeping.fire()
+        tasks: list[Task] = []
+        ended: list[Execution] = []
+        while True:
+            if not tasks:
+                tasks = _in_order(rounds.go(room=room).tasks)
+                if not tasks and rounds.found_all:
+                    break
+                continue
+            task = tasks.pop(0)
+            execution = Execution(
+                task,
+                runtime.registry,
+                runtime.library_of,
+                report=presence.report,
+                run_coroutine=event_loop.run,
+            )
+            current[:] = [execution]
+            with _timer(execution):
+                execution.run()
+            ended.append(execution)
+            if task.task_type is TaskType.CUSTOM or not tasks:
+                # At once: what the host's next one enqueues, or asks, is to find it ended.
+                outcomes.update(rounds.go(ended=ended).outcomes)
+                ended = []
+        housekeeping.maintain()
+        housekeeping.remove_deleted_tenants()
+    return _report(outcomes, housekeeping.removed)
 
 
 class Worker(Handle):
@@ -56,159 +119,242 @@ class Worker(Handle):
     Args:
         runtime: What it works with.
         concurrency: How many tasks it runs at once, each in a thread.
+        types: The types that it runs; all by default.
         shutdown_timeout_s: How long it waits for running tasks when it stops; then they are put back for others. Their
             threads end with the process.
     """
 
-    def __init__(self, runtime: Runtime, *, concurrency: int = 4, shutdown_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        concurrency: int = 4,
+        types: Sequence[str] | None = None,
+        shutdown_timeout_s: float = 30.0,
+    ) -> None:
         if concurrency < 1:
             raise InvalidError(f"concurrency must be at least 1, not {concurrency}")
         if not shutdown_timeout_s >= 0:
             raise InvalidError(f"shutdown_timeout_s must not be negative: {shutdown_timeout_s}")
         self._runtime = runtime
+        self._kinds = runtime.registry.kinds if types is None else runtime.registry.checked(types)
         self._concurrency = concurrency
         self._shutdown_timeout_s = shutdown_timeout_s
         self._has_run = threading.Lock()
-        self._stopping = False
-        # Ends of tasks; None only wakes. A signal handler may put into it whatever was interrupted: an event or a
+        self._stopping = self._stopping_now = False
+        # Ends of attempts; None only wakes. A signal handler may put into it whatever was interrupted: an event or a
         # condition could be locked by the very thread that the handler runs in.
-        self._ends: SimpleQueue[tuple[Task, Outcome | None] | None] = SimpleQueue()
-        self._running: dict[tuple[UUID, int], Task] = {}
+        self._ends: SimpleQueue[Execution | None] = SimpleQueue()
+        self._executor = Executor(concurrency, self._ends)
+        self._event_loop = EventLoop()
+        self._library_of = lru_cache(_MAX_LIBRARIES)(runtime.library_of)
+        self._unrecorded: list[Execution] = []
         self._may_hold_more = False
-        self._stopped = threading.Event()
-        self._gave_up = threading.Event()
+        self._woken_at = 0.0
+        self._duration_s: float | None = None
+        self._suspects = 0
         self._outcomes: Counter[Outcome] = Counter()
-        self._removed = 0
 
     def run(self) -> WorkReport:
         """Work until `stop` is called, or SIGTERM or SIGINT arrives where this is the main thread.
 
-        Outages of the database are waited for, also at the start.
+        A second signal stops at once. Outages of the database are waited for, also at the start.
 
         Raises:
             ClosedError: It has run before, or the application was closed.
             SchemaError: The tables do not fit this version of Mindia.
             DatabaseTooOldError: PostgreSQL or pgvector is too old.
+            RoleError: The role on the server sees one tenant at a time.
         """
         if not self._has_run.acquire(blocking=False):
             raise ClosedError("this worker has run: make another one with app.worker()")
-        runner = TaskRunner(self._runtime)
+        worker_id = uuid7()
+        presence = Presence(
+            self._runtime,
+            worker_id,
+            concurrency=self._concurrency,
+            kinds=self._kinds,
+            on_cancel=self._executor.cancel,
+        )
+        rounds = Rounds(self._runtime, worker_id, self._kinds)
+        housekeeping = Housekeeping(self._runtime)
         with self._signals():
-            if self._first_beat(runner):
-                with runner.alive():
-                    self._work(runner)
-        _log.info("worker %s stopped", runner.id)
-        return _report(self._outcomes, self._removed)
+            if self._first_beat(presence):
+                with presence.alive():
+                    _log.info("worker %s started, concurrency %d", worker_id, self._concurrency)
+                    with housekeeping.running(), Listener(self._runtime, self._ends).listening():
+                        try:
+                            self._work(rounds, presence)
+                        finally:
+                            self._drain(rounds, worker_id)
+        _log.info("worker %s stopped", worker_id)
+        return _report(self._outcomes, housekeeping.removed)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what runs has ended, or after the shutdown time-out."""
         self._stopping = True
         self._ends.put(None)
 
-    def _first_beat(self, runner: TaskRunner) -> bool:
+    def _first_beat(self, presence: Presence) -> bool:
         """Wait until the database can be reached; False where the worker is told to stop before."""
         while not self._stopping:
             try:
-                runner.beat()
+                presence.beat()
             except DatabaseUnavailableError as error:
                 _log.warning("the worker waits for the database: %s", error)
-                self._wait(self._runtime.settings.heartbeat.total_seconds())
+                self._gather(self._runtime.settings.heartbeat.total_seconds())
             else:
                 return True
         return False
 
-    def _work(self, runner: TaskRunner) -> None:
-        _log.info("worker %s started, concurrency %d", runner.id, self._concurrency)
-        maintenance = threading.Thread(target=self._maintain, name="mindia-maintenance", daemon=True)
-        maintenance.start()
-        try:
-            while not self._stopping:
-                for task in self._claim(runner):
-                    self._start(runner, task)
-                self._wait()
-        finally:
-            self._stopped.set()
-            _log.info("worker %s stops, %d tasks still run", runner.id, len(self._running))
-            deadline = time.monotonic() + self._shutdown_timeout_s
-            while self._running and time.monotonic() < deadline:
-                self._wait(deadline - time.monotonic())
-            if self._running:
-                _log.warning("%d tasks still run; they are put back for other workers", len(self._running))
-            self._gave_up.set()
-            maintenance.join(max(0.0, deadline - time.monotonic()))
+    def _work(self, rounds: Rounds, presence: Presence) -> None:
+        taken = 0
+        while not self._stopping:
+            room = self._room()
+            try:
+                if self._may_hold_more:
+                    presence.put_back(keep=[*self._held(), *(each.task for each in self._unrecorded)])
+                    self._may_hold_more = False
+                has_few = rounds.was_empty or (rounds.is_idle and taken <= _FEW)
+                is_idle = has_few and room is not None and room.free > 0
+                stays_idle = is_idle and rounds.is_idle
+                self._may_hold_more = True
+                taken = self._go(rounds, presence, room, is_idle=is_idle)
+                self._may_hold_more = False
+            except DatabaseError as error:
+                _log.warning("the queue cannot be reached: %s", error)
+                self._gather(_RECORD_AGAIN_S)
+                continue
+            if not self._may_have_more(rounds, taken=taken, stays_idle=stays_idle):
+                self._gather(self._pause_s(rounds, room))
 
-    def _claim(self, runner: TaskRunner) -> list[Task]:
-        free = self._concurrency - len(self._running)
-        if not free:
+    def _may_have_more(self, rounds: Rounds, *, taken: int, stays_idle: bool) -> bool:
+        """Tell whether the next round may come at once."""
+        room = self._room()
+        if room is None or not room.free:
+            return False
+        if taken:
+            return rounds.is_shared or not self._executor.hand
+        # Idle is said together with a claim: what was written before that was seen is found only by the next one.
+        return rounds.was_empty and not (rounds.found_all and stays_idle)
+
+    def _go(self, rounds: Rounds, presence: Presence, room: Room | None, *, is_idle: bool) -> int:
+        ended = self._unrecorded
+        done = rounds.go(ended=ended, room=room, give_back=self._overstayed(), is_idle=is_idle)
+        self._unrecorded = []
+        self._count(ended, done.outcomes)
+        tasks = self._with_one_suspect(rounds, done.tasks)
+        for task in _in_order(tasks):
+            if self._stopping:
+                break  # what is not begun is put back at the end
+            self._suspects += task.is_suspect
+            self._executor.submit(
+                Execution(
+                    task,
+                    self._runtime.registry,
+                    self._library_of,
+                    report=presence.report,
+                    run_coroutine=self._event_loop.run,
+                )
+            )
+        return len(tasks)
+
+    def _with_one_suspect(self, rounds: Rounds, tasks: list[Task]) -> list[Task]:
+        """Give back what may have killed a worker, but for one: whichever it is takes none of the others with it."""
+        suspects = [task for task in tasks if task.is_suspect][max(0, 1 - self._suspects) :]
+        if suspects:
+            rounds.go(give_back=suspects)
+            tasks = [task for task in tasks if task not in suspects]
+        return tasks
+
+    def _count(self, ended: Sequence[Execution], outcomes: Sequence[Outcome]) -> None:
+        self._outcomes.update(outcomes)
+        self._suspects -= sum(execution.task.is_suspect for execution in ended)
+
+    def _room(self) -> Room | None:
+        """Return how many tasks there is room for, unless there are enough for now."""
+        held = len(self._executor.hand)
+        reserve = 0
+        if self._duration_s is not None and not self._suspects:
+            reserve = min(_MAX_RESERVE, int(self._concurrency * _RESERVE_S / max(self._duration_s, 1e-5)))
+        limit = self._concurrency + reserve - held
+        if limit <= 0 or (reserve and limit < reserve // 2):
+            return None
+        return Room(
+            limit=limit, free=max(0, self._concurrency - held), threads=self._concurrency, suspects=not self._suspects
+        )
+
+    def _held(self) -> list[Task]:
+        return [execution.task for execution in list(self._executor.hand.values())]
+
+    def _overstayed(self) -> list[Task]:
+        """Return the tasks that wait for a thread although they were thought to be short."""
+        if not self._executor.waiting or time.monotonic() - self._executor.fed_at < _RESERVE_WAITS_S:
             return []
+        self._duration_s = None
+        return [execution.task for execution in self._executor.take_back()]
+
+    def _pause_s(self, rounds: Rounds, room: Room | None) -> float:
+        """Return how long to wait for the next end, or wake-up."""
+        if room is None or (self._executor.hand and not rounds.found_all):
+            poll = _RESERVE_WAITS_S
+        else:
+            poll = self._runtime.settings.poll.total_seconds()
+            if time.monotonic() < self._woken_at + _FOR_S:
+                poll = min(poll, _SOON_S)
+        overdue = self._executor.end_overdue()
+        return poll if overdue is None else min(poll, overdue + _GATHER_POLL_S)
+
+    def _gather(self, timeout_s: float) -> None:
+        """Wait for an end or a wake-up, at most so long, and take account of all ends that there are."""
         try:
-            if self._may_hold_more:
-                runner.put_back(keep=self._running.values())
-            self._may_hold_more = True
-            tasks = runner.claim(free)
-            self._may_hold_more = False
-        except DatabaseError as error:
-            _log.warning("no tasks can be claimed: %s", error)
-            return []
-        return [] if self._stopping else tasks  # what is not begun is put back at the end
-
-    def _start(self, runner: TaskRunner, task: Task) -> None:
-        # Not in a pool: the interpreter would wait for its threads, and a handler that hangs must not keep it alive.
-        thread = threading.Thread(target=self._execute, args=(runner, task), name=f"mindia-task-{task.id}", daemon=True)
-        thread.start()
-        self._running[task.id, task.attempt] = task
-
-    def _execute(self, runner: TaskRunner, task: Task) -> None:
-        outcome = None
-        try:
-            outcome = runner.execute(task, gave_up=self._gave_up)
-        except Exception:  # noqa: BLE001 - logged; the worker goes on, and puts the task back
-            _log.exception("the end of task %s cannot be recorded", task.id)
-        finally:
-            self._ends.put((task, outcome))
-
-    def _wait(self, timeout_s: float | None = None) -> None:
-        """Wait for an end or a wake-up, at most until the next poll, and take account of all ends that there are."""
-        timeout = self._runtime.settings.poll.total_seconds() if timeout_s is None else timeout_s
+            self._take(self._ends.get(timeout=max(0.0, timeout_s)))
+        except Empty:
+            self._executor.end_overdue()
+            return
+        until = time.monotonic() + _GATHER_S
+        while self._executor.waiting > self._concurrency and self._enough() and time.monotonic() < until:
+            time.sleep(_GATHER_POLL_S)
         while True:
             try:
-                end = self._ends.get(timeout=max(0.0, timeout))
+                self._take(self._ends.get_nowait())
             except Empty:
                 return
-            timeout = 0.0
-            if end is None:
-                continue
-            task, outcome = end
-            del self._running[task.id, task.attempt]
-            if outcome is None:
-                self._may_hold_more = True
-            else:
-                self._outcomes[outcome] += 1
 
-    def _maintain(self) -> None:
+    def _enough(self) -> bool:
+        return not self._stopping and self._executor.waiting > len(self._executor.hand) // 2
+
+    def _take(self, execution: Execution | None) -> None:
+        if execution is None:
+            self._woken_at = time.monotonic()
+            return
+        self._executor.forget(execution)
+        self._unrecorded.append(execution)
+        took_s = execution.duration_s
+        self._duration_s = took_s if self._duration_s is None else 0.9 * self._duration_s + 0.1 * took_s
+
+    def _drain(self, rounds: Rounds, worker_id: object) -> None:
+        """Wait for what runs, record it, and let the rest be put back."""
+        self._executor.take_back()
+        deadline = time.monotonic() + self._shutdown_timeout_s
+        _log.info("worker %s stops, %d tasks still run", worker_id, len(self._executor.hand))
         while True:
-            goes_on = False
-            try:
-                self._runtime.maintenance.remove_expired()
-                self._runtime.maintenance.remove_login_failures()
-                self._removed += self._runtime.maintenance.remove_deleted()
-                self._removed += self._runtime.maintenance.sweep_staged()
-                goes_on = self._remove_deleted_tenants()
-            except DatabaseError as error:
-                _log.warning("maintenance is put off: %s", error)
-            except Exception:  # noqa: BLE001 - logged; the next round may do better
-                _log.exception("maintenance is put off")
-            if self._stopped.wait(0.0 if goes_on else self._runtime.settings.maintenance.total_seconds()):
-                return
-
-    def _remove_deleted_tenants(self) -> bool:
-        """Remove a part of what deleted tenants have left, so that other work is not held up; True where more is left.
-
-        What can only be removed later is not meant by that.
-        """
-        reports = self._runtime.maintenance.remove_deleted_tenants(max_batches=_BATCHES_OF_TENANTS)
-        self._removed += sum(report.objects_removed for report in reports)
-        return any(not report.is_complete and (report.rows or report.objects_removed) for report in reports)
+            if self._unrecorded:
+                try:
+                    ended = self._unrecorded
+                    self._count(ended, rounds.go(ended=ended).outcomes)
+                    self._unrecorded = []
+                except DatabaseError as error:
+                    _log.warning("the ends of %d tasks cannot be recorded yet: %s", len(self._unrecorded), error)
+            left_s = deadline - time.monotonic()
+            if self._stopping_now or left_s <= 0 or not (self._executor.hand or self._unrecorded):
+                break
+            self._gather(min(left_s, _RECORD_AGAIN_S if self._unrecorded else left_s))
+        if self._executor.hand:
+            _log.warning("%d tasks still run; they are put back for other workers", len(self._executor.hand))
+            self._executor.end_all(TaskCancelledError("the worker stops"))
+        self._executor.close()
+        self._event_loop.close()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -217,6 +363,7 @@ class Worker(Handle):
             return
 
         def stop(number: int, _: FrameType | None) -> None:  # noqa: ARG001 - of the signal's interface
+            self._stopping_now = self._stopping
             self.stop()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -226,6 +373,28 @@ class Worker(Handle):
             for number, handler in before.items():
                 if handler is not None:  # set by somebody else than Python: cannot be put back
                     signal.signal(number, handler)
+
+
+@contextmanager
+def _timer(execution: Execution) -> Iterator[None]:
+    """Tell a handler in this thread when its time is over. It has failed then, but cannot be left behind here."""
+    from mindia.errors import TaskTimedOutError
+
+    if execution.timeout_s is None:
+        yield
+        return
+    why = TaskTimedOutError(f"the attempt took longer than {execution.timeout_s:g} s")
+    timer = threading.Timer(execution.timeout_s, execution.give_up, (why,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _in_order(tasks: Sequence[Task]) -> list[Task]:
+    return sorted(tasks, key=lambda task: (-task.priority, task.scheduled_for, task.id.int))
 
 
 def _report(outcomes: Counter[Outcome], removed: int) -> WorkReport:

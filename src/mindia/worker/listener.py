@@ -1,0 +1,68 @@
+"""Wakes a worker when a task is written while it waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import psycopg
+
+from mindia.errors import MindiaError
+from mindia.worker.execution import Execution
+from mindia.worker.rounds import Runtime
+
+_WAIT_S = 1.0
+_AGAIN_S = 5.0
+
+_log = logging.getLogger("mindia.worker")
+
+
+class Listener:
+    """Listens on a connection of its own. Behind a proxy that pools transactions nothing comes: then polling is all.
+
+    Args:
+        runtime: What the worker works with.
+        ends: Is given None, which only wakes.
+    """
+
+    def __init__(self, runtime: Runtime, ends: SimpleQueue[Execution | None]) -> None:
+        self._database = runtime.database
+        self._is_wanted = runtime.settings.listen
+        self._ends = ends
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen in a thread, for as long as the block runs."""
+        if not self._is_wanted:
+            yield
+            return
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._stay, args=(stopped,), name="mindia-listener", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join(2 * _WAIT_S)
+
+    def _stay(self, stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            try:
+                with self._database.listening("mindia_tasks") as connection:
+                    self._ends.put(None)  # what came before is not told
+                    self._listen(connection, stopped)
+            except (MindiaError, psycopg.Error) as error:
+                _log.warning("tasks are noticed by polling for now: %s", error)
+                stopped.wait(_AGAIN_S)
+            except Exception:  # noqa: BLE001 - logged; polling goes on
+                _log.exception("tasks are noticed by polling from now on")
+                return
+
+    def _listen(self, connection: psycopg.Connection[Any], stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            for _ in connection.notifies(timeout=_WAIT_S, stop_after=1):
+                self._ends.put(None)
