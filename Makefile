@@ -1,5 +1,6 @@
 # make demo    ingests real media into an embedded home and searches it (MEDIA=folder: your own)
 # make test    lint, types, all tests
+# make slow    the tests that take too long for that
 # make check   lint and types
 # make format  formats the code
 # make bench   measures NAME=startup, ingest, find or tasks (QUICK=1: few repeats, JSON=file: writes the figures there as well)
@@ -13,13 +14,16 @@ RUN := $(VENV)/bin/python
 PEER_VENV := .venv-bench
 HOME_FOLDER ?= .mindia
 # A process for each core, each with a PostgreSQL server of its own.
-PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_ARGS ?= -n auto --dist loadfile -m "not slow"
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test slow check format bench clean
 .DELETE_ON_ERROR:
 
 test: check
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+slow: $(VENV)/.dev
+	$(RUN) -m pytest -m slow
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -68,6 +68,7 @@ def place(harness: Harness, server: Server, tmp_path: Path) -> Iterator[_Place]:
         yield place
 
 
+@pytest.mark.slow
 def test_processes_killed_at_50_random_moments_leave_no_row_without_bytes_and_no_bytes_without_a_row(
     place: _Place,
 ) -> None:
