@@ -373,7 +373,7 @@ class Mindia(Handle):
                 name=name,
                 cron=cron,
                 timezone=timezone,
-                new=queue.common(registered, priority=priority, max_retries=max_retries),
+                new=queue._common(registered, priority=priority, max_retries=max_retries),
                 payload=registered.encode(payload),
             )
         )

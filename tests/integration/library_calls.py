@@ -163,13 +163,10 @@ def public_calls(library: Library) -> set[str]:
         name: value for name, value in vars(library).items() if type(value).__module__.startswith("mindia.services.")
     }
     own = {name for name, _ in inspect.getmembers(type(library), inspect.isfunction) if not name.startswith("_")}
-    return (own - {"transaction"}) | (
-        {
-            f"{name}.{method}"
-            for name, service in services.items()
-            if not name.startswith("_")
-            for method, _ in inspect.getmembers(type(service), inspect.isfunction)
-            if not method.startswith("_")
-        }
-        - {"tasks.common"}
-    )
+    return (own - {"transaction"}) | {
+        f"{name}.{method}"
+        for name, service in services.items()
+        if not name.startswith("_")
+        for method, _ in inspect.getmembers(type(service), inspect.isfunction)
+        if not method.startswith("_")
+    }

@@ -73,7 +73,7 @@ CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "transaction": lambda app: app.transaction().__enter__(),
     "worker": lambda app: app.worker(),
 }
-_OPENS_NOTHING = {"close", "library", "register_task", "schedule", "tasks.common"}
+_OPENS_NOTHING = {"close", "library", "register_task", "schedule"}
 
 # Of Python 3.12 and newer; the tests are about just this.
 _forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

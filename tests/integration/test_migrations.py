@@ -161,6 +161,24 @@ def test_an_empty_database_gets_the_tables(empty_database_url: str) -> None:
         assert has_the_main_job_done(app)
 
 
+def test_a_server_that_cannot_say_storage_in_a_new_table_gets_the_same_column(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL 15: `storage` within `create table` came with 16."""
+    monkeypatch.setattr(migrator, "_STORAGE_IN_TABLE", 10**6)
+    with mindia.connect(empty_database_url, storage=mindia.MemoryStorage()) as app:
+        assert " storage plain" not in app.migration_script().replace("set storage plain", "")
+        app.migrate()
+        app.check()
+
+    with psycopg.connect(empty_database_url) as connection:
+        stored = connection.execute(
+            "select attstorage, attnotnull from pg_attribute "
+            "where attrelid = 'mindia.embeddings'::regclass and attname = 'embedding'"
+        ).fetchone()
+    assert stored == ("p", True)
+
+
 def test_the_second_time_there_is_nothing_to_do(empty_database_url: str) -> None:
     with connect(empty_database_url) as app:
         app.migrate()

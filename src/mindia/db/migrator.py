@@ -47,6 +47,11 @@ create table if not exists mindia.schema_migrations (
 
 _GRANTS = "select mindia.grant_roles();\n"
 
+# Says the same where a table cannot be made with it; what has landed is not edited.
+_STORAGE_IN_TABLE = 160000
+_STORAGE = " storage plain"
+_SET_STORAGE = "alter table mindia.embeddings alter column embedding set storage plain;\n"
+
 _RECORD = "insert into mindia.schema_migrations (version, name, checksum) values ({}, '{}', '{}');\n"
 
 
@@ -77,9 +82,16 @@ class Migration:
         """Whether the file is applied in one transaction together with its record."""
         return not self.source.startswith(_NO_TRANSACTION)
 
-    def sql(self, *, vector_schema: str) -> str:
-        """Return the statements as they are run, the one that records them included."""
+    def sql(self, *, vector_schema: str, postgresql: int) -> str:
+        """Return the statements as they are run, the one that records them included.
+
+        Args:
+            vector_schema: Where pgvector is.
+            postgresql: The server's version, as in `server_version_num`.
+        """
         statements = self.source.replace("{vector}", vector_schema)
+        if postgresql < _STORAGE_IN_TABLE and _STORAGE in statements:
+            statements = statements.replace(_STORAGE, "") + _SET_STORAGE
         return statements + _RECORD.format(self.version, self.name, self.checksum)
 
 
@@ -153,7 +165,7 @@ def migrate(connection: Connection[Any]) -> list[Migration]:
         vector_schema = facts.vector_schema or _create_vector(connection)
         _create_ledger(connection)
         for migration in missing:
-            _apply(connection, migration, vector_schema, grants=_grants_after(migration, missing))
+            _apply(connection, migration, vector_schema, facts.postgresql, grants=_grants_after(migration, missing))
     return missing
 
 
@@ -168,7 +180,9 @@ def script(connection: Connection[Any]) -> str:
     if facts.vector_schema is None:
         parts.append(_EXTENSION)
     for migration in missing:
-        body = migration.sql(vector_schema=facts.vector_schema or "public") + _grants_after(migration, missing)
+        body = migration.sql(
+            vector_schema=facts.vector_schema or "public", postgresql=facts.postgresql
+        ) + _grants_after(migration, missing)
         parts.append(f"begin;\n{body}commit;\n" if migration.in_transaction else body)
     return "\n".join(parts)
 
@@ -179,8 +193,10 @@ def _grants_after(migration: Migration, missing: list[Migration]) -> str:
     return _GRANTS if in_transaction and migration == in_transaction[-1] else ""
 
 
-def _apply(connection: Connection[Any], migration: Migration, vector_schema: str, *, grants: str) -> None:
-    statements = migration.sql(vector_schema=vector_schema) + grants
+def _apply(
+    connection: Connection[Any], migration: Migration, vector_schema: str, postgresql: int, *, grants: str
+) -> None:
+    statements = migration.sql(vector_schema=vector_schema, postgresql=postgresql) + grants
     try:
         if migration.in_transaction:
             with connection.transaction():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -299,14 +299,14 @@ class TaskQueue(Handle):
             pause_s = next(polls, pause_s)
             time.sleep(min(pause_s, left_s))
 
-    def common(self, registered: RegisteredTask, *, priority: int, max_retries: int) -> NewTasks:
+    def _common(self, registered: RegisteredTask, *, priority: int, max_retries: int) -> NewTasks:
         """Return what tasks of a type have in common that are written later: for periodic ones."""
         return self._new(
             registered, priority=priority, run_at=None, delay=timedelta(), max_retries=max_retries, timeout=None
         )
 
-    def _changed(self, work: object, task_id: UUID, otherwise: str) -> Task:
-        changed: Task | None = self._writing.run(work)  # type: ignore[arg-type]  # one of the functions above
+    def _changed(self, work: Callable[[Session], Task | None], task_id: UUID, otherwise: str) -> Task:
+        changed = self._writing.run(work)
         if changed is None:
             found = self.get(task_id)
             raise ConflictError(f"task {task_id} {otherwise}: it is {found.status}")
