@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mindia.domain.tasks import TaskType
@@ -166,6 +166,7 @@ def test_the_latest_tick_is_found_around_every_change_of_the_clock(
 
 
 @settings(max_examples=50, deadline=None)
+@example(("Australia/Lord_Howe", datetime(2025, 10, 4, 15, 30, tzinfo=UTC)), "*/7 */2 * * *", 0)
 @given(st.sampled_from(CHANGES), _expressions(), st.integers(-24 * 60, 24 * 60))
 def test_time_never_goes_back_to_an_earlier_tick(change: tuple[str, datetime], cron: str, minutes: int) -> None:
     timezone, moment = change

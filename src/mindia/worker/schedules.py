@@ -86,7 +86,8 @@ class Schedule:
         while True:
             tick: datetime = ticks.get_prev()
             latest = max((each for each in (latest, *self._instants(tick)) if each and each <= now), default=None)
-            if latest is not None and tick <= local - change:
+            # An earlier one is shown at most so much later than its own time of day.
+            if latest and tick <= min(local, latest.astimezone(self.timezone).replace(tzinfo=None)) - change:
                 return latest
 
     def _change_around(self, local: datetime) -> timedelta:
