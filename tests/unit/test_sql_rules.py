@@ -243,6 +243,27 @@ def without_tenant(module: Module) -> Iterator[tuple[str, str]]:
 
 
 @rule
+def what_is_locked_up_to_a_limit_is_chosen_once(module: Module) -> Iterator[str]:
+    """A plan may run a subquery once for each row outside: an array and what is materialized are made once."""
+    for sql in module.sql():
+        for lock in re.finditer(r"\blimit\b[^()]*(?:\([^()]*\)[^()]*)*\bfor (?:no key )?update", sql.text):
+            before = opened_around(sql.text, lock.start())
+            if before and not any(re.search(r"(?:\barray|\bas materialized) ?$", text) for text in before):
+                yield f"{sql.name}: {lock[0]!r} may be run again and again"
+
+
+def opened_around(text: str, position: int) -> list[str]:
+    """Return what stands before each parenthesis that is open at a position, the innermost last."""
+    opened: list[int] = []
+    for at, character in enumerate(text[:position]):
+        if character == "(":
+            opened.append(at)
+        elif character == ")":
+            opened.pop()
+    return [text[:at].rstrip() for at in opened]
+
+
+@rule
 def values_stay_out_of_the_text(module: Module) -> Iterator[str]:
     """Parts may be joined that stand in the source themselves; all else is a parameter."""
     literal_parameters = {
@@ -404,6 +425,11 @@ BAD = [
         "statements_name_their_tenant",
         "_A = 'with old as (select id from mindia.images) '\n_B = _A + 'delete from mindia.users where tenant_id = %s'",
     ),
+    (
+        "what_is_locked_up_to_a_limit_is_chosen_once",
+        "_DEL = '''delete from mindia.users where tenant_id = %(t)s and id in (\n"
+        "select id from mindia.users where tenant_id = %(t)s limit 9 for update skip locked)'''",
+    ),
     ("values_stay_out_of_the_text", "def f(name):\n    return f'select id from mindia.tenants where name = {name}'"),
     ("values_stay_out_of_the_text", "def f(name):\n    return 'select id from mindia.tenants where name = ' + name"),
     ("values_stay_out_of_the_text", "def f(name):\n    return 'select id from mindia.tenants where id = %s' % name"),
@@ -466,6 +492,8 @@ def test_every_rule_can_fail() -> None:
         "_Q = {1: 'select 1', 2: 'select 2'}\n"
         "def f(session, kind):\n    query = 'with a as (' + _Q[kind] + ') select * from a'\n    session.one(query)",
         "def f(part: LiteralString) -> LiteralString:\n    return 'select id from mindia.tenants ' + part",
+        "_DEL = '''with old as materialized (select id from mindia.users where tenant_id = %s limit 9 for update)\n"
+        "delete from mindia.users u using old where u.tenant_id = %s and u.id = old.id'''",
         "_NEAR = 'select embedding operator({vector}.<=>) %s::{vector}.vector from mindia.embeddings "
         "where tenant_id = %s'",
     ],

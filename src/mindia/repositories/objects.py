@@ -27,12 +27,13 @@ _RENEW = f"""
 update mindia.staged_objects set leased_at = now() where tenant_id = %(tenant_id)s and id = %(id)s and {_UNLESS_DELETED}
 """
 
+# Materialized, so that the limit holds whatever the plan.
 _TAKE_STAGED = """
-delete from mindia.staged_objects s
-using (
+with old as materialized (
     select tenant_id, id from mindia.staged_objects where leased_at < now() - %s::interval
     order by leased_at limit %s for update skip locked
-) old
+)
+delete from mindia.staged_objects s using old
 where s.tenant_id = old.tenant_id and s.id = old.id
 returning s.tenant_id, s.id, s.s3_bucket
 """

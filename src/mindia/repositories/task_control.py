@@ -40,8 +40,9 @@ returning {COLUMNS}
 """
 
 # By the order of the ids, which is that of their making.
+# An array, since it is made once, so that the limit holds whatever the plan.
 _PRUNE = """
-delete from mindia.tasks t where t.id in (
+delete from mindia.tasks t where t.id = any(array(
     select p.id from mindia.tasks p
     where p.id < %(made_before)s and p.status in ('completed', 'failed', 'cancelled')
       and p.completed_at < now() - %(older_than)s::interval
@@ -50,7 +51,7 @@ delete from mindia.tasks t where t.id in (
         where d.depends_on_id = p.id and w.status in ('pending', 'running')
       )
     order by p.id limit %(limit)s for update of p skip locked
-)
+))
 """
 
 # A task that was written while one that it waits for was ending may have missed that.
