@@ -380,7 +380,7 @@ class Mindia(Handle):
 
     def run_until_idle(self) -> WorkReport:
         """Work off what is due, then return: for tests, notebooks and scripts."""
-        from mindia.worker.loop import run_until_idle
+        from mindia.worker.until_idle import run_until_idle
 
         return run_until_idle(self._runtime())
 

@@ -23,11 +23,12 @@ and (q.tenant_id is null or exists (select from mindia.tenants n where n.id = q.
 """
 
 # Rows are locked without their keys, throughout: who writes a task that waits for one of them holds that, in a
-# transaction of the host's, and must not keep it from running.
+# transaction of the host's, and must not keep it from running. They are found again by their place, where they stay
+# while they are locked: in a join, all of the table would be read where the planner takes the limit for a large one.
 _TAKEN: LiteralString = f"""
 update mindia.tasks t
 set status = 'running', attempt = t.attempt + 1, worker_id = %(worker_id)s, started_at = now()
-from due where t.id = due.id
+where t.ctid = any(array(select place from due))
 returning {COLUMNS}
 """
 
@@ -35,7 +36,7 @@ returning {COLUMNS}
 # was taken skips what dead entries are left of those before it, which a transaction that is open elsewhere preserves.
 _CLAIM_LANES: LiteralString = f"""
 with due as materialized (
-    select c.id from (
+    select c.place from (
         select k.kind, p.priority, coalesce(m.after, '-infinity') as after,
                coalesce(m.after_id, '00000000-0000-0000-0000-000000000000') as after_id
         from unnest(%(kinds)s::text[]) as k (kind)
@@ -57,7 +58,7 @@ with due as materialized (
         order by case when %(low_first)s then p.priority::bigint else -p.priority::bigint end, random()
     ) lanes
     cross join lateral (
-        select q.id from mindia.tasks q
+        select q.ctid as place from mindia.tasks q
         where q.kind = lanes.kind and q.priority = lanes.priority
           and (q.scheduled_for, q.id) > (lanes.after, lanes.after_id) and {_IS_DUE}
         order by q.scheduled_for, q.id limit %(limit)s for no key update of q skip locked
@@ -81,7 +82,7 @@ with busy as (
         (select floor(tokens)::int from mindia.task_rates where kind = %(rate_of)s::text)
     ) as slots
 ), due as materialized (
-    select c.id from (
+    select c.place from (
         select w.tenant_id, least(
             %(each)s::int,
             %(max_per_tenant)s::int - coalesce((select running from busy where busy.tenant_id = w.tenant_id), 0)::int
@@ -91,24 +92,24 @@ with busy as (
         order by w.turn
     ) turns
     cross join lateral (
-        select q.id from mindia.tasks q
+        select q.ctid as place from mindia.tasks q
         where q.tenant_id = turns.tenant_id and q.kind = any(%(kinds)s::text[]) and {_IS_DUE}
         order by q.priority desc, q.scheduled_for, q.id limit greatest(turns.most, 0) for no key update of q skip locked
     ) c
     limit greatest((select slots from room), 0)
 ), system as materialized (
-    select q.id from mindia.tasks q
+    select q.ctid as place from mindia.tasks q
     where q.tenant_id is null and q.kind = any(%(kinds)s::text[]) and {_IS_DUE}
     order by q.priority desc, q.scheduled_for, q.id
     limit greatest((select slots from room) - (select count(*) from due), 0) for no key update of q skip locked
 ), taken as (
-    select id from due union all select id from system
+    select place from due union all select place from system
 ), charged as (
     update mindia.task_rates set tokens = tokens - (select count(*) from taken) where kind = %(rate_of)s::text
 )
 update mindia.tasks t
 set status = 'running', attempt = t.attempt + 1, worker_id = %(worker_id)s, started_at = now()
-from taken where t.id = taken.id
+where t.ctid = any(array(select place from taken))
 returning {COLUMNS}
 """
 
@@ -140,14 +141,14 @@ select tenant_id from waiting where tenant_id is not null
 
 # What is said about an attempt is fenced: from a worker that was given up on it touches no row. Rows are looked up by
 # their ids: the index of what runs is full of dead entries of what was done before, and seems to have one row or none.
-# Neither `is not distinct from` nor a status as text fits it.
+# Neither `is not distinct from` nor a status as text fits it. What goes with an id stands in an object, read once,
+# since a join of so many with what seems to be one row compares each with each.
 _COMPLETE = """
 update mindia.tasks t
-set status = 'completed', completed_at = now(), worker_id = null, error_message = null, result = e.result::jsonb,
-    progress = null, progress_note = null
-from unnest(%(ids)s::uuid[], %(attempts)s::int[], %(results)s::text[]) as e (id, attempt, result)
-where t.id = e.id and t.worker_id is not distinct from %(worker_id)s and t.attempt = e.attempt
-  and t.status::text = 'running'
+set status = 'completed', completed_at = now(), worker_id = null, error_message = null,
+    result = (select %(results)s::jsonb) -> t.id::text, progress = null, progress_note = null
+where t.id = any(array(select unnest(%(ids)s::uuid[]))) and t.worker_id is not distinct from %(worker_id)s
+  and t.attempt = ((select %(attempts)s::jsonb) ->> t.id::text)::int and t.status::text = 'running'
 returning t.id
 """
 
@@ -338,11 +339,12 @@ def waiting_tenants(*, after: UUID, limit: int) -> Statement[UUID]:
 
 def complete(*, worker_id: UUID, ends: Sequence[tuple[Task, str | None]]) -> Statement[UUID]:
     """Return what records success, with results as JSON; it returns the tasks that were still this worker's."""
+    results = [(ended.id, result) for ended, result in ends if result is not None]
     parameters = {
         "worker_id": worker_id,
         "ids": _array(ended.id.hex for ended, _ in ends),
-        "attempts": _array(str(ended.attempt) for ended, _ in ends),
-        "results": results if any(results := [result for _, result in ends]) else None,
+        "attempts": _object((ended.id, str(ended.attempt)) for ended, _ in ends),
+        "results": _object(results) if results else None,
     }
     return Statement(_COMPLETE, parameters, _itself)
 
@@ -404,6 +406,11 @@ def progress(*, worker_id: UUID, running: Task, fraction: float | None, note: st
 def _array(values: Iterable[str]) -> str:
     """Return an array as text: as a list it would take the driver longer than all else about a round."""
     return "{" + ",".join(values) + "}"
+
+
+def _object(values: Iterable[tuple[UUID, str]]) -> str:
+    """Return a JSON object of what is JSON already, by ids."""
+    return "{" + ",".join(f'"{each}":{value}' for each, value in values) + "}"
 
 
 def _itself(value: UUID) -> UUID:

@@ -11,6 +11,7 @@ import attrs
 
 from mindia.db.session import Session
 from mindia.domain.tasks import OnFailure, Task, TaskCount, TaskError, TaskStatus, TaskType
+from mindia.errors import NotFoundError
 
 COLUMNS: LiteralString = """
 t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.status::text, t.priority, t.retry_count, t.max_retries,
@@ -27,15 +28,25 @@ wake as (
 )
 """
 
+# Stays until the transaction ends: a tenant with tasks is not removed. Nobody who changes its row is kept from that.
+_OWNER: LiteralString = """
+owner as materialized (
+    select from mindia.tenants where id = %(tenant_id)s::uuid for key share
+), place as materialized (
+    select where %(tenant_id)s::uuid is null or exists (select from owner)
+)
+"""
+
 # An update that changes nothing returns the task that has the key already.
 _ENQUEUE: LiteralString = f"""
-with written as (
+with {_OWNER}, written as (
     insert into mindia.tasks as t
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
          timeout_s, waiting_on)
-    values (%(id)s::uuid, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, %(payload)s::jsonb, %(priority)s,
-            coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s, %(dedup_key)s,
-            %(initiated_by)s, %(timeout_s)s::float8, %(waiting_on)s)
+    select %(id)s::uuid, %(tenant_id)s::uuid, %(task_type)s::mindia.task_type, %(kind)s::text, %(payload)s::jsonb,
+           %(priority)s::int, coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s::int,
+           %(dedup_key)s::text, %(initiated_by)s::uuid, %(timeout_s)s::float8, %(waiting_on)s::int
+    from place
     on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running')
     do update set dedup_key = excluded.dedup_key
     returning {COLUMNS}
@@ -43,22 +54,27 @@ with written as (
 select written.* from written left join wake on true
 """
 
-# As two texts: arrays of as many values take a client longer than all the rest. JSON has no line breaks of its own.
-_ENQUEUE_MANY: LiteralString = f"""
-with written as (
+# As texts: arrays of as many values take a client longer than all the rest. JSON has no line breaks of its own.
+_WRITE_MANY: LiteralString = f"""
+with {_OWNER}, written as (
     insert into mindia.tasks
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
          timeout_s)
-    select r.id::uuid, %(tenant_id)s, %(task_type)s::mindia.task_type, %(kind)s, r.payload::jsonb, %(priority)s,
+    select r.id::uuid, %(tenant_id)s::uuid, %(task_type)s::mindia.task_type, %(kind)s, r.payload::jsonb, %(priority)s,
            coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s, r.dedup_key,
-           %(initiated_by)s, %(timeout_s)s::float8
-    from unnest(string_to_array(%(ids)s, E'\\n'), string_to_array(%(payloads)s, E'\\n'),
-                %(dedup_keys)s::text[]) as r (id, payload, dedup_key)
-    on conflict do nothing
+           %(initiated_by)s::uuid, %(timeout_s)s::float8
+    from place, unnest(string_to_array(%(ids)s, E'\n'), string_to_array(%(payloads)s, E'\n'),
+                       %(dedup_keys)s::text[]) as r (id, payload, dedup_key)
+"""
+_WRITTEN_MANY: LiteralString = f"""
     returning id
 ), {_WAKE}
-select count(*)::int from written left join wake on true
+select count(written.id)::int, exists (select from place) from written left join wake on true
 """
+
+# To look for what is in the way, each row is written as if something were.
+_ENQUEUE_MANY = _WRITE_MANY + _WRITTEN_MANY
+_ENQUEUE_MANY_WITH_KEYS = _WRITE_MANY + "on conflict do nothing" + _WRITTEN_MANY
 
 _DEPEND = """
 insert into mindia.task_dependencies (tenant_id, task_id, depends_on_id, on_failure)
@@ -132,23 +148,44 @@ class NewTasks:
 def enqueue(
     session: Session, new: NewTasks, *, task_id: UUID, payload: str, dedup_key: str | None, waiting_on: int = 0
 ) -> Task:
-    """Write a task, whose payload is JSON, or return the one that is pending or running under the same key."""
+    """Write a task, whose payload is JSON, or return the one that is pending or running under the same key.
+
+    Raises:
+        NotFoundError: Its tenant is gone.
+    """
     own = {"id": task_id, "payload": payload, "dedup_key": dedup_key, "waiting_on": waiting_on}
     written = session.one(_ENQUEUE, new.parameters() | own, row=task)
-    assert written is not None
+    if written is None:
+        raise _tenant_gone(new)
     return written
 
 
 def enqueue_many(
     session: Session, new: NewTasks, *, task_ids: Sequence[UUID], payloads: Sequence[str], dedup_keys: list[str | None]
 ) -> int:
-    """Write tasks, whose payloads are JSON, but for those whose key a pending or running one has; return how many."""
+    """Write tasks, whose payloads are JSON, but for those whose key a pending or running one has; return how many.
+
+    Raises:
+        NotFoundError: Their tenant is gone.
+    """
+    has_keys = any(key is not None for key in dedup_keys)
     own = {
         "ids": "\n".join(each.hex for each in task_ids),
         "payloads": "\n".join(payloads),
-        "dedup_keys": dedup_keys,
+        "dedup_keys": dedup_keys if has_keys else [],
     }
-    return session.one(_ENQUEUE_MANY, new.parameters() | own, row=int) or 0
+    counted = session.one(
+        _ENQUEUE_MANY_WITH_KEYS if has_keys else _ENQUEUE_MANY,
+        new.parameters() | own,
+        row=lambda count, is_there: (int(count), bool(is_there)),
+    )
+    if counted is None or not counted[1]:
+        raise _tenant_gone(new)
+    return counted[0]
+
+
+def _tenant_gone(new: NewTasks) -> NotFoundError:
+    return NotFoundError(f"there is no tenant {new.tenant_id}")
 
 
 def depend(

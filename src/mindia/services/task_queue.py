@@ -14,19 +14,17 @@ from mindia.domain.tasks import OnFailure, Priority, Task, TaskCount, TaskError,
 from mindia.errors import ConflictError, InvalidError, NotFoundError, TransactionError
 from mindia.repositories import task_claims, task_control
 from mindia.repositories import tasks as repository
-from mindia.repositories._text import storable
 from mindia.repositories.tasks import NewTasks
 from mindia.services._named import named
 from mindia.services.context import TenantContext
+from mindia.services.task_batches import EncodedTasks, checked_key, encoded
 from mindia.worker.registry import RegisteredTask, TaskRegistry
 
 _MAX_RETRIES = 1000
-_MAX_DEDUP_KEY = 255
 _MAX_DEPENDENCIES = 1000
 _MAX_TIMEOUT = timedelta(days=30)
 _MAX_DELAY = timedelta(days=3660)
 _EARLIEST, _LATEST = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 2200))
-_BATCH = 1000
 _PAGE = 100
 _WAIT_POLLS_S = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -102,18 +100,18 @@ class TaskQueue(Handle):
         new = self._new(
             registered, priority=priority, run_at=run_at, delay=delay, max_retries=max_retries, timeout=timeout
         )
-        key = _checked_key(dedup_key)
+        key = checked_key(dedup_key)
         waits_for = _ids(depends_on)
         policy = named(on_failure, OnFailure, argument="on_failure")
         task_id = uuid7()
-        encoded = registered.encode(payload)
+        as_json = registered.encode(payload)
 
         def work(session: Session) -> Task:
             if session.repeated and (written := repository.get(session, self._tenant_id, task_id)):
                 return written
             waiting_on = self._waiting_on(session, waits_for, policy)
             task = repository.enqueue(
-                session, new, task_id=task_id, payload=encoded, dedup_key=key, waiting_on=waiting_on
+                session, new, task_id=task_id, payload=as_json, dedup_key=key, waiting_on=waiting_on
             )
             if waits_for and task.id == task_id:
                 repository.depend(session, self._tenant_id, task_id, waits_for, on_failure=policy)
@@ -147,29 +145,21 @@ class TaskQueue(Handle):
         Raises:
             InvalidError: A payload's class is not registered or not that of the others, or an argument is out of range.
         """
-        written = 0
-        for inputs in _batches(payloads):
-            registered = self._registry.of_payload(inputs[0].payload)
-            new = self._new(
+
+        def new_of(registered: RegisteredTask) -> NewTasks:
+            return self._new(
                 registered, priority=priority, run_at=run_at, delay=delay, max_retries=max_retries, timeout=timeout
             )
-            for each in inputs:
-                if type(each.payload) is not registered.payload:
-                    raise InvalidError(
-                        f"enqueue_many takes payloads of one class, not {registered.payload.__name__} and "
-                        f"{type(each.payload).__name__}: call it once for each"
-                    )
-            encoded = registered.encode_many([each.payload for each in inputs])
-            keys = [_checked_key(each.dedup_key) for each in inputs]
-            ids = [uuid7() for _ in inputs]
-            written += self._write_many(new, ids, encoded, keys)
-        return written
 
-    def _write_many(self, new: NewTasks, ids: Sequence[UUID], payloads: Sequence[str], keys: list[str | None]) -> int:
+        return sum(self._write_many(batch) for batch in encoded(payloads, self._registry, new_of))
+
+    def _write_many(self, batch: EncodedTasks) -> int:
         def work(session: Session) -> int:
-            if session.repeated and (there := len(repository.statuses(session, self._tenant_id, ids))):
+            if session.repeated and (there := len(repository.statuses(session, self._tenant_id, batch.ids))):
                 return there
-            return repository.enqueue_many(session, new, task_ids=ids, payloads=payloads, dedup_keys=keys)
+            return repository.enqueue_many(
+                session, batch.new, task_ids=batch.ids, payloads=batch.payloads, dedup_keys=batch.keys
+            )
 
         return self._writing.run(work, single=True)
 
@@ -373,14 +363,6 @@ class TaskQueue(Handle):
         )
 
 
-def _checked_key(dedup_key: str | None) -> str | None:
-    if dedup_key is None:
-        return None
-    if not isinstance(dedup_key, str) or not 1 <= len(dedup_key) <= _MAX_DEDUP_KEY or storable(dedup_key) != dedup_key:
-        raise InvalidError(f"dedup_key has 1 to {_MAX_DEDUP_KEY} characters of Unicode, no NUL: {dedup_key!r:.80}")
-    return dedup_key
-
-
 def _check_time(run_at: datetime) -> None:
     if not isinstance(run_at, datetime) or run_at.utcoffset() is None:
         raise InvalidError(f"run_at must have a time zone: {run_at!r}")
@@ -400,14 +382,3 @@ def _ids(tasks: Iterable[Task | UUID]) -> list[UUID]:
     if len(found) > _MAX_DEPENDENCIES:
         raise InvalidError(f"a task depends on at most {_MAX_DEPENDENCIES} others, not {len(found)}")
     return found
-
-
-def _batches(payloads: Iterable[object | TaskInput]) -> Iterator[list[TaskInput]]:
-    batch: list[TaskInput] = []
-    for payload in payloads:
-        batch.append(payload if isinstance(payload, TaskInput) else TaskInput(payload=payload))
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

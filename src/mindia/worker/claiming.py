@@ -141,8 +141,9 @@ class Claiming:
                 self._lanes[key] = Lane(
                     kind=task.kind, priority=task.priority, after=task.scheduled_for, after_id=task.id
                 )
-        if len(self._tenants) > 1 and (last := tasks[-1].tenant_id) in self._tenants:
-            turn = self._tenants.index(last) + 1
+        if len(self._tenants) > 1:
+            taken_of = {task.tenant_id for task in tasks}
+            turn = max((place for place, tenant in enumerate(self._tenants, 1) if tenant in taken_of), default=0)
             self._tenants = self._tenants[turn:] + self._tenants[:turn]
 
     def _shares(self, free: int) -> dict[str, int]:

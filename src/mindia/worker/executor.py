@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -60,22 +60,22 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Executor:
-    """Runs attempts in so many threads, and tells a queue of each that has ended.
+    """Runs attempts in so many threads, and tells of each that has ended.
 
     The threads are its own and not those of a pool: the interpreter would wait for such a one at its exit, and a
     handler that hangs must not keep it alive.
 
     Args:
         concurrency: How many run at once.
-        ends: Is given each attempt that has ended.
+        tell: Is called with each attempt that has ended, in whichever thread.
 
     Attributes:
         fed_at: When the latest attempt came, by `time.monotonic`.
     """
 
-    def __init__(self, concurrency: int, ends: SimpleQueue[Execution | None]) -> None:
+    def __init__(self, concurrency: int, tell: Callable[[Execution], object]) -> None:
         self._concurrency = concurrency
-        self._ends = ends
+        self._tell = tell
         self._waiting: SimpleQueue[Execution | None] = SimpleQueue()
         self._threads = 0
         self._hand: dict[tuple[UUID, int], Execution] = {}
@@ -155,7 +155,7 @@ class Executor:
         if execution.give_up(why):
             _log.warning("task %s (%s) is given up: %s", execution.task.id, execution.task.kind, why)
             self._start_thread(instead=True)  # the other one may never come back
-            self._ends.put(execution)
+            self._tell(execution)
 
     def _start_thread(self, *, instead: bool = False) -> None:
         if not instead:
@@ -171,4 +171,4 @@ class Executor:
                 ended = False
             if not ended:
                 return  # it was given up, and another thread has taken the place of this one
-            self._ends.put(execution)
+            self._tell(execution)

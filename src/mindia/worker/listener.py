@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
 from typing import Any
 
 import psycopg
 
 from mindia.errors import MindiaError
-from mindia.worker.execution import Execution
 from mindia.worker.rounds import Runtime
 
 _WAIT_S = 1.0
@@ -26,13 +24,13 @@ class Listener:
 
     Args:
         runtime: What the worker works with.
-        ends: Is given None, which only wakes.
+        wake: Is called when there may be something to do.
     """
 
-    def __init__(self, runtime: Runtime, ends: SimpleQueue[Execution | None]) -> None:
+    def __init__(self, runtime: Runtime, wake: Callable[[], object]) -> None:
         self._database = runtime.database
         self._is_wanted = runtime.settings.listen
-        self._ends = ends
+        self._wake = wake
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -53,7 +51,7 @@ class Listener:
         while not stopped.is_set():
             try:
                 with self._database.listening("mindia_tasks") as connection:
-                    self._ends.put(None)  # what came before is not told
+                    self._wake()  # what came before is not told
                     self._listen(connection, stopped)
             except (MindiaError, psycopg.Error) as error:
                 _log.warning("tasks are noticed by polling for now: %s", error)
@@ -65,4 +63,4 @@ class Listener:
     def _listen(self, connection: psycopg.Connection[Any], stopped: threading.Event) -> None:
         while not stopped.is_set():
             for _ in connection.notifies(timeout=_WAIT_S, stop_after=1):
-                self._ends.put(None)
+                self._wake()

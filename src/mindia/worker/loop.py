@@ -1,4 +1,4 @@
-"""The loops around the rounds: one that ends when nothing is due, one that ends when it is told to."""
+"""The loop around the rounds that ends when it is told to."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from queue import Empty, SimpleQueue
 from types import FrameType
 
 from mindia._handles import Handle
 from mindia._ids import uuid7
-from mindia.domain.tasks import Task, TaskType, WorkReport
+from mindia.domain.tasks import Task, WorkReport
 from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, InvalidError, TaskCancelledError
 from mindia.worker.claiming import Room
+from mindia.worker.ends import Ends, Recorded, Recorder
 from mindia.worker.execution import Execution, Outcome
 from mindia.worker.executor import EventLoop, Executor
 from mindia.worker.housekeeping import Housekeeping
 from mindia.worker.listener import Listener
 from mindia.worker.presence import Presence
-from mindia.worker.rounds import Rounds, Runtime
-
-_CLAIM_WHEN_IDLE = 16
+from mindia.worker.rounds import Rounds, Runtime, work_report
 
 _MAX_RESERVE = 500
 _RESERVE_S = 0.05
@@ -46,69 +45,13 @@ _SOON_S, _FOR_S = 0.025, 0.1
 
 _RECORD_AGAIN_S = 0.5
 
+_MANY = 50
+"""So many ends are recorded beside the next round, which takes as long for its claims; fewer go along with it."""
+
 _MAX_LIBRARIES = 256
 """Making the library of a tenant takes longer than all else about a short task: the latest are kept."""
 
 _log = logging.getLogger("mindia.worker")
-
-
-def run_until_idle(runtime: Runtime) -> WorkReport:
-    """Run the tasks that are due, one after the other, and the maintenance, until there is nothing left to do now.
-
-    Whatever a handler raises, also by `sys.exit`, is a failure of its task; only Ctrl-C passes.
-
-    Raises:
-        DatabaseUnavailableError: The database cannot be reached, or was lost on the way.
-    """
-    kinds = runtime.registry.kinds
-    worker_id = uuid7()
-    outcomes: Counter[Outcome] = Counter()
-    current: list[Execution] = []
-
-    def cancel(task_id: object) -> None:
-        for execution in current:
-            if execution.task.id == task_id:
-                execution.cancel(TaskCancelledError(f"task {task_id} was cancelled"))
-
-    room = Room(limit=_CLAIM_WHEN_IDLE, free=1, threads=1)
-    presence = Presence(runtime, worker_id, concurrency=1, kinds=kinds, on_cancel=cancel)
-    rounds = Rounds(runtime, worker_id, kinds)
-    housekeeping = Housekeeping(runtime)
-    presence.beat()
-    with ExitStack() as stack:
-        stack.enter_context(presence.alive())
-        event_loop = EventLoop()
-        stack.callback(event_loop.close)
-        presence.rescue()
-        housekeeping.reconcile()
-        housekeeping.fire()
-        tasks: list[Task] = []
-        ended: list[Execution] = []
-        while True:
-            if not tasks:
-                tasks = _in_order(rounds.go(room=room).tasks)
-                if not tasks and rounds.found_all:
-                    break
-                continue
-            task = tasks.pop(0)
-            execution = Execution(
-                task,
-                runtime.registry,
-                runtime.library_of,
-                report=presence.report,
-                run_coroutine=event_loop.run,
-            )
-            current[:] = [execution]
-            with _timer(execution):
-                execution.run()
-            ended.append(execution)
-            if task.task_type is TaskType.CUSTOM or not tasks:
-                # At once: what the host's next one enqueues, or asks, is to find it ended.
-                outcomes.update(rounds.go(ended=ended).outcomes)
-                ended = []
-        housekeeping.maintain()
-        housekeeping.remove_deleted_tenants()
-    return _report(outcomes, housekeeping.removed)
 
 
 class Worker(Handle):
@@ -142,15 +85,16 @@ class Worker(Handle):
         self._shutdown_timeout_s = shutdown_timeout_s
         self._has_run = threading.Lock()
         self._stopping = self._stopping_now = False
-        # Ends of attempts; None only wakes. A signal handler may put into it whatever was interrupted: an event or a
-        # condition could be locked by the very thread that the handler runs in.
-        self._ends: SimpleQueue[Execution | None] = SimpleQueue()
-        self._executor = Executor(concurrency, self._ends)
+        # Ends of attempts, and what came of recording them; None only wakes. A signal handler may put into it whatever
+        # was interrupted: an event or a condition could be locked by the very thread that the handler runs in.
+        self._ends: SimpleQueue[Execution | Recorded | None] = SimpleQueue()
+        self._executor = Executor(concurrency, self._ends.put)
         self._event_loop = EventLoop()
         self._library_of = lru_cache(_MAX_LIBRARIES)(runtime.library_of)
         self._unrecorded: list[Execution] = []
+        self._recording: list[Execution] = []
         self._may_hold_more = False
-        self._woken_at = 0.0
+        self._woken_at = self._beside_from = 0.0
         self._duration_s: float | None = None
         self._suspects = 0
         self._outcomes: Counter[Outcome] = Counter()
@@ -177,22 +121,27 @@ class Worker(Handle):
             on_cancel=self._executor.cancel,
         )
         rounds = Rounds(self._runtime, worker_id, self._kinds)
+        recorder = Recorder(self._runtime.database, Ends(self._runtime.settings, worker_id), self._ends)
         housekeeping = Housekeeping(self._runtime)
         with self._signals():
             if self._first_beat(presence):
                 with presence.alive():
                     _log.info("worker %s started, concurrency %d", worker_id, self._concurrency)
-                    with housekeeping.running(), Listener(self._runtime, self._ends).listening():
+                    with housekeeping.running(), Listener(self._runtime, self._wake).listening():
                         try:
-                            self._work(rounds, presence)
+                            self._work(rounds, recorder, presence)
                         finally:
                             self._drain(rounds, worker_id)
+                            recorder.close()
         _log.info("worker %s stopped", worker_id)
-        return _report(self._outcomes, housekeeping.removed)
+        return work_report(self._outcomes, housekeeping.removed)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what runs has ended, or after the shutdown time-out."""
         self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
         self._ends.put(None)
 
     def _first_beat(self, presence: Presence) -> bool:
@@ -207,18 +156,22 @@ class Worker(Handle):
                 return True
         return False
 
-    def _work(self, rounds: Rounds, presence: Presence) -> None:
+    def _work(self, rounds: Rounds, recorder: Recorder, presence: Presence) -> None:
         taken = 0
         while not self._stopping:
             room = self._room()
             try:
                 if self._may_hold_more:
-                    presence.put_back(keep=[*self._held(), *(each.task for each in self._unrecorded)])
+                    ended = [each.task for each in (*self._recording, *self._unrecorded)]
+                    presence.put_back(keep=[*self._held(), *ended])
                     self._may_hold_more = False
                 has_few = rounds.was_empty or (rounds.is_idle and taken <= _FEW)
                 is_idle = has_few and room is not None and room.free > 0
                 stays_idle = is_idle and rounds.is_idle
                 self._may_hold_more = True
+                if room is not None and self._may_record_beside():
+                    self._recording, self._unrecorded = self._unrecorded, []
+                    recorder.record(self._recording)
                 taken = self._go(rounds, presence, room, is_idle=is_idle)
                 self._may_hold_more = False
             except DatabaseError as error:
@@ -227,6 +180,9 @@ class Worker(Handle):
                 continue
             if not self._may_have_more(rounds, taken=taken, stays_idle=stays_idle):
                 self._gather(self._pause_s(rounds, room))
+
+    def _may_record_beside(self) -> bool:
+        return len(self._unrecorded) >= _MANY and not self._recording and time.monotonic() > self._beside_from
 
     def _may_have_more(self, rounds: Rounds, *, taken: int, stays_idle: bool) -> bool:
         """Tell whether the next round may come at once."""
@@ -239,12 +195,14 @@ class Worker(Handle):
         return rounds.was_empty and not (rounds.found_all and stays_idle)
 
     def _go(self, rounds: Rounds, presence: Presence, room: Room | None, *, is_idle: bool) -> int:
-        ended = self._unrecorded
+        # What goes on being recorded beside is waited for: the rest goes there as well, if it is much.
+        ended = [] if self._recording and len(self._unrecorded) >= _MANY else self._unrecorded
         done = rounds.go(ended=ended, room=room, give_back=self._overstayed(), is_idle=is_idle)
-        self._unrecorded = []
-        self._count(ended, done.outcomes)
+        if ended:
+            self._unrecorded = []
+            self._count(ended, done.outcomes)
         tasks = self._with_one_suspect(rounds, done.tasks)
-        for task in _in_order(tasks):
+        for task in tasks:
             if self._stopping:
                 break  # what is not begun is put back at the end
             self._suspects += task.is_suspect
@@ -324,14 +282,26 @@ class Worker(Handle):
     def _enough(self) -> bool:
         return not self._stopping and self._executor.waiting > len(self._executor.hand) // 2
 
-    def _take(self, execution: Execution | None) -> None:
+    def _take(self, execution: Execution | Recorded | None) -> None:
         if execution is None:
             self._woken_at = time.monotonic()
+            return
+        if isinstance(execution, Recorded):
+            self._recorded(execution)
             return
         self._executor.forget(execution)
         self._unrecorded.append(execution)
         took_s = execution.duration_s
         self._duration_s = took_s if self._duration_s is None else 0.9 * self._duration_s + 0.1 * took_s
+
+    def _recorded(self, recorded: Recorded) -> None:
+        self._recording = []
+        if recorded.outcomes is not None:
+            self._count(recorded.ended, recorded.outcomes)
+            return
+        _log.warning("the ends of %d tasks cannot be recorded yet: %s", len(recorded.ended), recorded.error)
+        self._unrecorded = [*recorded.ended, *self._unrecorded]
+        self._beside_from = time.monotonic() + _RECORD_AGAIN_S
 
     def _drain(self, rounds: Rounds, worker_id: object) -> None:
         """Wait for what runs, record it, and let the rest be put back."""
@@ -347,7 +317,7 @@ class Worker(Handle):
                 except DatabaseError as error:
                     _log.warning("the ends of %d tasks cannot be recorded yet: %s", len(self._unrecorded), error)
             left_s = deadline - time.monotonic()
-            if self._stopping_now or left_s <= 0 or not (self._executor.hand or self._unrecorded):
+            if self._stopping_now or left_s <= 0 or not (self._executor.hand or self._recording or self._unrecorded):
                 break
             self._gather(min(left_s, _RECORD_AGAIN_S if self._unrecorded else left_s))
         if self._executor.hand:
@@ -373,34 +343,3 @@ class Worker(Handle):
             for number, handler in before.items():
                 if handler is not None:  # set by somebody else than Python: cannot be put back
                     signal.signal(number, handler)
-
-
-@contextmanager
-def _timer(execution: Execution) -> Iterator[None]:
-    """Tell a handler in this thread when its time is over. It has failed then, but cannot be left behind here."""
-    from mindia.errors import TaskTimedOutError
-
-    if execution.timeout_s is None:
-        yield
-        return
-    why = TaskTimedOutError(f"the attempt took longer than {execution.timeout_s:g} s")
-    timer = threading.Timer(execution.timeout_s, execution.give_up, (why,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _in_order(tasks: Sequence[Task]) -> list[Task]:
-    return sorted(tasks, key=lambda task: (-task.priority, task.scheduled_for, task.id.int))
-
-
-def _report(outcomes: Counter[Outcome], removed: int) -> WorkReport:
-    return WorkReport(
-        completed=outcomes[Outcome.COMPLETED],
-        failed=outcomes[Outcome.FAILED],
-        retried=outcomes[Outcome.RETRIED],
-        objects_removed=removed,
-    )

@@ -1,0 +1,108 @@
+"""Many tasks, a thousand at a time: the next ones are put into JSON while the database writes those before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from uuid import UUID
+
+import attrs
+
+from mindia._ids import uuid7
+from mindia.domain.tasks import TaskInput
+from mindia.errors import InvalidError
+from mindia.repositories._text import storable
+from mindia.repositories.tasks import NewTasks
+from mindia.worker.registry import RegisteredTask, TaskRegistry
+
+_BATCH = 1000
+_MAX_DEDUP_KEY = 255
+
+
+@attrs.frozen(kw_only=True)
+class EncodedTasks:
+    """A batch of tasks, ready to be written.
+
+    Attributes:
+        new: What they have in common.
+        ids: Of each.
+        payloads: As JSON.
+        keys: Of each, or None.
+    """
+
+    new: NewTasks
+    ids: Sequence[UUID]
+    payloads: Sequence[str]
+    keys: list[str | None]
+
+
+def encoded(
+    payloads: Iterable[object | TaskInput], registry: TaskRegistry, new_of: Callable[[RegisteredTask], NewTasks]
+) -> Iterator[EncodedTasks]:
+    """Yield batches. Where one cannot be made, or the payloads end with an exception, those before come first.
+
+    Raises:
+        InvalidError: A payload's class is not registered or not that of the others, or it cannot be kept.
+    """
+    batches = _batches(payloads)
+    before: Future[EncodedTasks] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="mindia-encode") as beside:
+        while True:
+            try:
+                inputs = next(batches, None)
+                if inputs is not None:
+                    registered = _registered_alike(registry, inputs)
+                    encoding = beside.submit(_encode, registered, new_of(registered), inputs)
+            except Exception:
+                if before is not None:
+                    yield before.result()
+                raise
+            if before is not None:
+                yield before.result()
+            if inputs is None:
+                return
+            before = encoding
+
+
+def checked_key(dedup_key: str | None) -> str | None:
+    """Return a key that can be kept.
+
+    Raises:
+        InvalidError: It cannot.
+    """
+    if dedup_key is None:
+        return None
+    if not isinstance(dedup_key, str) or not 1 <= len(dedup_key) <= _MAX_DEDUP_KEY or storable(dedup_key) != dedup_key:
+        raise InvalidError(f"dedup_key has 1 to {_MAX_DEDUP_KEY} characters of Unicode, no NUL: {dedup_key!r:.80}")
+    return dedup_key
+
+
+def _registered_alike(registry: TaskRegistry, inputs: Sequence[TaskInput]) -> RegisteredTask:
+    registered = registry.of_payload(inputs[0].payload)
+    for each in inputs:
+        if type(each.payload) is not registered.payload:
+            raise InvalidError(
+                f"enqueue_many takes payloads of one class, not {registered.payload.__name__} and "
+                f"{type(each.payload).__name__}: call it once for each"
+            )
+    return registered
+
+
+def _encode(registered: RegisteredTask, new: NewTasks, inputs: Sequence[TaskInput]) -> EncodedTasks:
+    return EncodedTasks(
+        new=new,
+        ids=[uuid7() for _ in inputs],
+        payloads=registered.encode_many([each.payload for each in inputs]),
+        keys=[checked_key(each.dedup_key) for each in inputs],
+    )
+
+
+def _batches(payloads: Iterable[object | TaskInput]) -> Iterator[list[TaskInput]]:
+    batch: list[TaskInput] = []
+    for payload in payloads:
+        batch.append(payload if isinstance(payload, TaskInput) else TaskInput(payload=payload))
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

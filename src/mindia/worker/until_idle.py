@@ -1,0 +1,95 @@
+"""The loop around the rounds that ends when nothing is due."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from mindia._ids import uuid7
+from mindia.domain.tasks import Task, TaskType, WorkReport
+from mindia.errors import TaskCancelledError, TaskTimedOutError
+from mindia.worker.claiming import Room
+from mindia.worker.execution import Execution, Outcome
+from mindia.worker.executor import EventLoop
+from mindia.worker.housekeeping import Housekeeping
+from mindia.worker.presence import Presence
+from mindia.worker.rounds import Rounds, Runtime, work_report
+
+_CLAIM_WHEN_IDLE = 16
+
+
+def run_until_idle(runtime: Runtime) -> WorkReport:
+    """Run the tasks that are due, one after the other, and the maintenance, until there is nothing left to do now.
+
+    Whatever a handler raises, also by `sys.exit`, is a failure of its task; only Ctrl-C passes.
+
+    Raises:
+        DatabaseUnavailableError: The database cannot be reached, or was lost on the way.
+    """
+    kinds = runtime.registry.kinds
+    worker_id = uuid7()
+    outcomes: Counter[Outcome] = Counter()
+    current: list[Execution] = []
+
+    def cancel(task_id: object) -> None:
+        for execution in current:
+            if execution.task.id == task_id:
+                execution.cancel(TaskCancelledError(f"task {task_id} was cancelled"))
+
+    room = Room(limit=_CLAIM_WHEN_IDLE, free=1, threads=1)
+    presence = Presence(runtime, worker_id, concurrency=1, kinds=kinds, on_cancel=cancel)
+    rounds = Rounds(runtime, worker_id, kinds)
+    housekeeping = Housekeeping(runtime)
+    presence.beat()
+    with ExitStack() as stack:
+        stack.enter_context(presence.alive())
+        event_loop = EventLoop()
+        stack.callback(event_loop.close)
+        presence.rescue()
+        housekeeping.reconcile()
+        housekeeping.fire()
+        tasks: list[Task] = []
+        ended: list[Execution] = []
+        while True:
+            if not tasks:
+                tasks = rounds.go(room=room).tasks
+                if not tasks and rounds.found_all:
+                    break
+                continue
+            task = tasks.pop(0)
+            execution = Execution(
+                task,
+                runtime.registry,
+                runtime.library_of,
+                report=presence.report,
+                run_coroutine=event_loop.run,
+            )
+            current[:] = [execution]
+            with _timer(execution):
+                execution.run()
+            ended.append(execution)
+            if task.task_type is TaskType.CUSTOM or not tasks:
+                # At once: what the host's next one enqueues, or asks, is to find it ended.
+                outcomes.update(rounds.go(ended=ended).outcomes)
+                ended = []
+        housekeeping.maintain()
+        housekeeping.remove_deleted_tenants()
+    return work_report(outcomes, housekeeping.removed)
+
+
+@contextmanager
+def _timer(execution: Execution) -> Iterator[None]:
+    """Tell a handler in this thread when its time is over. It has failed then, but cannot be left behind here."""
+    if execution.timeout_s is None:
+        yield
+        return
+    why = TaskTimedOutError(f"the attempt took longer than {execution.timeout_s:g} s")
+    timer = threading.Timer(execution.timeout_s, execution.give_up, (why,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
