@@ -448,6 +448,7 @@ class Mindia(Handle):
 
     def _runtime(self) -> Runtime:
         from mindia.worker.rounds import Runtime
+        from mindia.worker.telemetry import Telemetry
 
         self._database.check_open()
         return Runtime(
@@ -457,6 +458,7 @@ class Mindia(Handle):
             maintenance=self.maintenance,
             library_of=self.library,
             schedules=self._schedules,
+            telemetry=Telemetry.of_host(),
         )
 
     def _context(self, tenant_id: UUID, unit: Callable[[Scope], Unit], *, initiator: UUID | None) -> TenantContext:

@@ -50,6 +50,17 @@ class _Opened:
         self.side_pool: ConnectionPool[Any] | None = None
 
 
+# A server that is gone without a word is noticed within half a minute; systems by themselves wait for a quarter of an
+# hour, or for two.
+_NOTICE_LOSS = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+
+
 class Database:
     """Connections to one PostgreSQL database.
 
@@ -301,7 +312,7 @@ class Database:
         """Return connection string and options of a connection of ours: each statement commits by itself."""
         if isinstance(self._source, str):
             given = conninfo_to_dict(self._source)
-            defaults = {"connect_timeout": 10, "application_name": "mindia"}
+            defaults = {"connect_timeout": 10, "application_name": "mindia", **_NOTICE_LOSS}
             options = {name: value for name, value in defaults.items() if name not in given}
             always = {
                 "autocommit": True,

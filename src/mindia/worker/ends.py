@@ -18,6 +18,7 @@ from mindia.domain.tasks import TaskStatus
 from mindia.errors import SnoozeTask
 from mindia.repositories import task_claims
 from mindia.worker.execution import Execution, Outcome, delay_of, is_final, message_of, traceback_of, type_of
+from mindia.worker.reporting import fields
 
 _OUTCOMES = {
     TaskStatus.PENDING: Outcome.RETRIED,
@@ -100,7 +101,13 @@ class Ends:
             return
         message = message_of(error)
         _log.warning(
-            "task %s (%s) attempt %d failed: %s: %s", task.id, task.kind, task.attempt, type(error).__name__, message
+            "task %s (%s) attempt %d failed: %s: %s",
+            task.id,
+            task.kind,
+            task.attempt,
+            type(error).__name__,
+            message,
+            extra={**fields(task), "error_type": type_of(error)},
         )
         plan.add(
             task_claims.fail(

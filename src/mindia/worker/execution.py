@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from mindia.library import Library
+    from mindia.worker.telemetry import Telemetry
 
 Report = Callable[[Task, float | None, str | None], bool | None]
 """Records how far a task is; returns whether it is to be cancelled, None where it was taken from this worker."""
@@ -59,6 +60,7 @@ class Execution:
         *,
         report: Report,
         run_coroutine: RunCoroutine,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.task = task
         self.key = (task.id, task.attempt)
@@ -70,6 +72,7 @@ class Execution:
         self._library_of = library_of
         self._report = report
         self._run_coroutine = run_coroutine
+        self._telemetry = telemetry
         self._ended = threading.Lock()
         self._begun_at: float | None = None
         self._future: Future[object] | None = None
@@ -120,15 +123,21 @@ class Execution:
 
     def _call(self) -> tuple[BaseException | None, str | None]:
         try:
-            self.control.check()
-            payload = self._registered.decode(self.task.payload)
-            returned = self._handle(payload)
-            return None, None if returned is None else _as_json(returned)
+            if self._telemetry is None:
+                return None, self._result()
+            with self._telemetry.attempt(self.task):
+                return None, self._result()
         except BaseException as error:
             # A handler may raise anything, SystemExit too: the task has failed. What comes from the keyboard passes.
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
             return error, None
+
+    def _result(self) -> str | None:
+        self.control.check()
+        payload = self._registered.decode(self.task.payload)
+        returned = self._handle(payload)
+        return None if returned is None else _as_json(returned)
 
     def _handle(self, payload: object) -> object:
         registered = self._registered

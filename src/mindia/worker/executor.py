@@ -14,6 +14,7 @@ from uuid import UUID
 
 from mindia.errors import TaskCancelledError, TaskTimedOutError
 from mindia.worker.execution import Execution
+from mindia.worker.reporting import fields
 
 _CANCEL_S = 1.0
 
@@ -153,7 +154,8 @@ class Executor:
 
     def _give_up(self, execution: Execution, why: Exception) -> None:
         if execution.give_up(why):
-            _log.warning("task %s (%s) is given up: %s", execution.task.id, execution.task.kind, why)
+            task = execution.task
+            _log.warning("task %s (%s) is given up: %s", task.id, task.kind, why, extra=fields(task))
             self._start_thread(instead=True)  # the other one may never come back
             self._tell(execution)
 

@@ -24,6 +24,7 @@ from mindia.worker.executor import EventLoop, Executor
 from mindia.worker.housekeeping import Housekeeping
 from mindia.worker.listener import Listener
 from mindia.worker.presence import Presence
+from mindia.worker.reporting import tell_of
 from mindia.worker.rounds import Rounds, Runtime, work_report
 
 _MAX_RESERVE = 500
@@ -113,6 +114,7 @@ class Worker(Handle):
         if not self._has_run.acquire(blocking=False):
             raise ClosedError("this worker has run: make another one with app.worker()")
         worker_id = uuid7()
+        who = {"worker_id": str(worker_id)}
         presence = Presence(
             self._runtime,
             worker_id,
@@ -126,14 +128,14 @@ class Worker(Handle):
         with self._signals():
             if self._first_beat(presence):
                 with presence.alive():
-                    _log.info("worker %s started, concurrency %d", worker_id, self._concurrency)
+                    _log.info("worker %s started, concurrency %d", worker_id, self._concurrency, extra=who)
                     with housekeeping.running(), Listener(self._runtime, self._wake).listening():
                         try:
                             self._work(rounds, recorder, presence)
                         finally:
                             self._drain(rounds, worker_id)
                             recorder.close()
-        _log.info("worker %s stopped", worker_id)
+        _log.info("worker %s stopped", worker_id, extra=who)
         return work_report(self._outcomes, housekeeping.removed)
 
     def stop(self) -> None:
@@ -213,6 +215,7 @@ class Worker(Handle):
                     self._library_of,
                     report=presence.report,
                     run_coroutine=self._event_loop.run,
+                    telemetry=self._runtime.telemetry,
                 )
             )
         return len(tasks)
@@ -227,6 +230,7 @@ class Worker(Handle):
 
     def _count(self, ended: Sequence[Execution], outcomes: Sequence[Outcome]) -> None:
         self._outcomes.update(outcomes)
+        tell_of(self._runtime.telemetry, ended, outcomes)
         self._suspects -= sum(execution.task.is_suspect for execution in ended)
 
     def _room(self) -> Room | None:

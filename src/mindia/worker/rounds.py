@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mindia.library import Library
     from mindia.services.maintenance import Maintenance
     from mindia.worker.schedules import Schedule
+    from mindia.worker.telemetry import Telemetry
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +37,7 @@ class Runtime:
         maintenance: Work besides tasks.
         library_of: Returns the library of a tenant.
         schedules: The periodic tasks.
+        telemetry: Where it tells of attempts, or None.
     """
 
     database: Database
@@ -44,6 +46,7 @@ class Runtime:
     maintenance: Maintenance
     library_of: Callable[[UUID], Library]
     schedules: Sequence[Schedule]
+    telemetry: Telemetry | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -15,6 +15,7 @@ from mindia.worker.execution import Execution, Outcome
 from mindia.worker.executor import EventLoop
 from mindia.worker.housekeeping import Housekeeping
 from mindia.worker.presence import Presence
+from mindia.worker.reporting import tell_of
 from mindia.worker.rounds import Rounds, Runtime, work_report
 
 _CLAIM_WHEN_IDLE = 16
@@ -65,6 +66,7 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
                 runtime.library_of,
                 report=presence.report,
                 run_coroutine=event_loop.run,
+                telemetry=runtime.telemetry,
             )
             current[:] = [execution]
             with _timer(execution):
@@ -72,7 +74,9 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
             ended.append(execution)
             if task.task_type is TaskType.CUSTOM or not tasks:
                 # At once: what the host's next one enqueues, or asks, is to find it ended.
-                outcomes.update(rounds.go(ended=ended).outcomes)
+                latest = rounds.go(ended=ended).outcomes
+                outcomes.update(latest)
+                tell_of(runtime.telemetry, ended, latest)
                 ended = []
         housekeeping.maintain()
         housekeeping.remove_deleted_tenants()

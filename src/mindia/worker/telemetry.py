@@ -1,0 +1,69 @@
+"""Spans and counters of OpenTelemetry, where the host has its API installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from mindia._version import __version__
+from mindia.domain.tasks import Task
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from mindia.worker.execution import Execution, Outcome
+
+
+class Telemetry:
+    """Tells the tracer and the meter of the host of attempts. Thread-safe.
+
+    Attributes are named by the semantic conventions for messaging:
+    https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
+
+    Args:
+        tracers: Where spans go; the global provider of the process by default.
+        meters: Where figures go; likewise.
+    """
+
+    def __init__(self, *, tracers: TracerProvider | None = None, meters: MeterProvider | None = None) -> None:
+        from opentelemetry import metrics, trace
+
+        self._tracer = trace.get_tracer("mindia", __version__, tracers)
+        self._kind = trace.SpanKind.CONSUMER
+        meter = metrics.get_meter("mindia", __version__, meters)
+        self._ended = meter.create_counter(
+            "mindia.tasks.ended", unit="{attempt}", description="Attempts of tasks that have ended, by outcome"
+        )
+        self._duration = meter.create_histogram(
+            "mindia.tasks.duration", unit="s", description="How long attempts of tasks took"
+        )
+
+    @classmethod
+    def of_host(cls) -> Telemetry | None:
+        """Return it, or None where the API is not installed."""
+        return cls() if find_spec("opentelemetry") is not None and find_spec("opentelemetry.metrics") else None
+
+    @contextmanager
+    def attempt(self, task: Task) -> Iterator[None]:
+        """Run a block as the span of an attempt; what it raises makes it a failed one."""
+        attributes = {
+            "messaging.system": "mindia",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": task.kind,
+            "messaging.message.id": str(task.id),
+            "mindia.attempt": task.attempt,
+        }
+        if task.tenant_id is not None:
+            attributes["mindia.tenant_id"] = str(task.tenant_id)
+        with self._tracer.start_as_current_span(f"process {task.kind}", kind=self._kind, attributes=attributes):
+            yield
+
+    def ended(self, executions: Sequence[Execution], outcomes: Sequence[Outcome]) -> None:
+        """Count attempts that have ended."""
+        for execution, outcome in zip(executions, outcomes, strict=True):
+            attributes = {"messaging.destination.name": execution.task.kind, "mindia.outcome": outcome.value}
+            self._ended.add(1, attributes)
+            self._duration.record(execution.duration_s, attributes)
