@@ -35,6 +35,20 @@ class ArchiveError(InvalidError):
     http_status = 422
 
 
+class ForbiddenAddressError(InvalidError):
+    """A URL, a name or an address leads where nothing may be sent: a private network, another protocol's port."""
+
+    code = "forbidden_address"
+
+
+class HostNotFoundError(MindiaError, ConnectionError):
+    """A host name has no address, or cannot be looked up now."""
+
+    code = "host_not_found"
+    http_status = 503
+    retryable = True
+
+
 class NotFoundError(MindiaError, LookupError):
     """There is no such thing, or it belongs to another tenant."""
 

@@ -25,6 +25,7 @@ _LAYERS = (
     {"describing"},
     {"db"},
     {"repositories"},
+    {"delivery"},
     {"worker"},
     {"services"},
     {"library"},

@@ -1,0 +1,1 @@
+"""Sending webhooks: which addresses may be reached, HTTP, and who is sent to when."""
