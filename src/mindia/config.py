@@ -14,6 +14,11 @@ from mindia.errors import InvalidError
 
 _MB = 1_000_000
 
+_RETRY_WAITS = (
+    timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=2), timedelta(hours=5),
+    timedelta(hours=10), timedelta(hours=14), timedelta(hours=20), timedelta(hours=24),
+)  # fmt: skip
+
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
@@ -33,8 +38,17 @@ def _whole(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
+def _positive_times(_: object, attribute: attrs.Attribute[Any], value: tuple[timedelta, ...]) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(each, timedelta) and each > timedelta() for each in value):
+        raise InvalidError(f"{attribute.name} must be a tuple of times that are longer than nothing, not {value!r}")
+
+
 def _masked(value: str | None) -> str:
     return "None" if value is None else "'***'"
+
+
+def _all_masked(values: tuple[str, ...]) -> str:
+    return f"({len(values)} of them)" if values else "()"
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +58,8 @@ class Settings:
     Attributes:
         secret_key: One key of the host, from which the keys for signed URLs and for secrets at rest are derived; at
             least 16 characters. Never shown.
+        previous_secret_keys: Keys that were `secret_key` before: secrets at rest can be read with them, until workers
+            have encrypted them anew. Never shown.
         pool_size: Connections that are open at once, at most.
         pool_timeout_s: How long a call waits for a connection.
         prepare_threshold: After how many uses a statement is prepared; None, behind a proxy that pools transactions,
@@ -89,10 +105,24 @@ class Settings:
         listen: Whether workers listen, on a connection of their own, for tasks that are written while they wait. Behind
             a proxy that pools transactions there is nothing to hear, and they poll.
         task_retention: How long finished tasks are kept.
+        webhook_retry_waits: Wait before each retry of a delivery; after the last one it has failed. The defaults are
+            those of Standard Webhooks.
+        webhook_disable_after: An endpoint is disabled once its attempts have failed for so long, all of them and with
+            more than one event.
+        webhook_retention: How long events that were delivered, or given up on, are kept with their attempts.
+        webhook_url_lifetime: How long the signed URLs in events are good.
+        webhook_allow_private: Networks that webhooks may be sent to although they are private (`("10.2.0.0/16",)`), or
+            True for loopback and all private ones: for development and tests. See docs/webhooks.md.
+        webhook_https_only: Whether endpoints must have HTTPS.
+        webhook_timeout: How long a receiver has for its answer, up to its status, name look-up and connecting included.
+        webhook_concurrency: How many deliveries a worker has under way at once. Those that have lasted a second already
+            do not count, up to four times as many, so that receivers that hang hold up no others.
+        webhook_lease: Deliveries of a worker that has died are sent by another one after this time.
         maintenance: How often a worker removes the bytes of what was deleted or never added, and deleted tenants.
     """
 
     secret_key: str | None = attrs.field(default=None, repr=_masked)
+    previous_secret_keys: tuple[str, ...] = attrs.field(default=(), repr=_all_masked)
     pool_size: int = attrs.field(default=10, validator=_positive)
     pool_timeout_s: float = attrs.field(default=30.0, validator=_positive)
     prepare_threshold: int | None = 5
@@ -130,10 +160,22 @@ class Settings:
     poll: timedelta = attrs.field(default=timedelta(seconds=1), validator=_positive_time)
     listen: bool = True
     task_retention: timedelta = attrs.field(default=timedelta(days=30), validator=_positive_time)
+    webhook_retry_waits: tuple[timedelta, ...] = attrs.field(default=_RETRY_WAITS, validator=_positive_times)
+    webhook_disable_after: timedelta = attrs.field(default=timedelta(days=5), validator=_positive_time)
+    webhook_retention: timedelta = attrs.field(default=timedelta(days=30), validator=_positive_time)
+    webhook_url_lifetime: timedelta = attrs.field(default=timedelta(days=7), validator=_positive_time)
+    webhook_allow_private: bool | tuple[str, ...] = False
+    webhook_https_only: bool = False
+    webhook_timeout: timedelta = attrs.field(default=timedelta(seconds=15), validator=_positive_time)
+    webhook_concurrency: int = attrs.field(default=256, validator=_whole)
+    webhook_lease: timedelta = attrs.field(default=timedelta(seconds=20), validator=_positive_time)
     maintenance: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive_time)
 
     def __attrs_post_init__(self) -> None:
-        if self.secret_key is not None and (not isinstance(self.secret_key, str) or len(self.secret_key) < 16):
+        if not isinstance(self.previous_secret_keys, tuple):
+            raise InvalidError("previous_secret_keys must be a tuple of strings")
+        keys = (*self.previous_secret_keys, *(() if self.secret_key is None else (self.secret_key,)))
+        if any(not isinstance(key, str) or len(key) < 16 for key in keys):
             raise InvalidError(
                 "secret_key must be a string of at least 16 characters: make one with secrets.token_urlsafe(32)"
             )
@@ -167,7 +209,7 @@ class Settings:
             try:
                 values[field.name] = _parse(environment[name], str(field.type))
             except (ValueError, KeyError, OverflowError) as error:
-                shown = "***" if field.name == "secret_key" else repr(environment[name])
+                shown = "***" if "secret_key" in field.name else repr(environment[name])
                 raise InvalidError(f"{name} is {shown}, which is not of the type {field.type}") from error
         return cls(**values)  # type: ignore[arg-type]  # the types were chosen by field
 
@@ -175,6 +217,13 @@ class Settings:
 def _parse(text: str, kind: str) -> object:
     if "None" in kind and text.lower() in ("", "none"):
         return None
+    if kind.startswith("bool |"):
+        if text.strip().lower() in _BOOLEANS:
+            return _BOOLEANS[text.strip().lower()]
+        kind = kind.removeprefix("bool | ")
+    if "tuple" in kind:
+        each = kind.removeprefix("tuple[").removesuffix(", ...]")
+        return tuple(_parse(part.strip(), each) for part in text.split(",") if part.strip())
     if "timedelta" in kind:
         return timedelta(seconds=float(text))
     if "Path" in kind:

@@ -176,6 +176,13 @@ class SignatureError(MindiaError, PermissionError):
     http_status = 403
 
 
+class WebhookSignatureError(MindiaError):
+    """What came as a webhook was not signed with the secret of its receiver, or too long ago, or is no webhook."""
+
+    code = "webhook_signature"
+    http_status = 401
+
+
 class ClosedError(MindiaError, RuntimeError):
     """The handle or the transaction has ended."""
 

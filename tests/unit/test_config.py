@@ -160,6 +160,8 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "float": "7.5",
         "Path | None": "/var/tmp",
         "timedelta": "7.5",
+        "tuple[str, ...]": f"{SECRET}, {SECRET}",
+        "tuple[timedelta, ...]": "7.5, 60",
     }
     for field in attrs.fields(Settings):
         value = ("off" if field.default else "on") if str(field.type) == "bool" else values[str(field.type)]

@@ -115,6 +115,7 @@ def test_the_codes_are_stable() -> None:
         "TransactionError": ("transaction", 500, False),
         "TypeMismatchError": ("type_mismatch", 422, False),
         "UnsupportedTypeError": ("unsupported_type", 415, False),
+        "WebhookSignatureError": ("webhook_signature", 401, False),
     }
 
 

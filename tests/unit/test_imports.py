@@ -19,7 +19,7 @@ _SOURCE = Path(mindia.__file__).parent
 _HEAVY = {"PIL", "aiohttp", "argon2", "av", "boto3", "botocore", "cattrs", "numpy", "pypdfium2", "urllib3"}
 
 _LAYERS = (
-    {"_ids", "_version", "errors"},
+    {"_hkdf", "_ids", "_version", "errors"},
     {"_handles", "config", "domain"},
     {"embedding", "media", "storage"},
     {"describing"},

@@ -2,64 +2,74 @@
 
 from __future__ import annotations
 
+import json
 from typing import LiteralString
+from uuid import UUID
 
-from psycopg.types.json import Jsonb
+from mindia.db.session import Session
+from mindia.domain.events import Event
 
-from mindia.domain.events import MediaEvent
+_to_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def fan_out(source: LiteralString) -> LiteralString:
-    """Return the insert that writes each event of `source` for each endpoint that listens.
+    """Return the insert that writes each event of `source` for each endpoint that listens, and wakes who sends them.
 
-    `source` has the columns `event_id` and `event`; the parameters are `tenant_id`, `event_type` and `event_patterns`.
+    `source` has the columns `event_id` and `event`, the text that is sent; the parameters are `tenant_id`,
+    `event_type`, `event_patterns` and `event_url`. Events for endpoints that are not active wait for them.
     """
+    # The text ends with the end of `data` and that of the event: a URL is put between the two, where one is wanted.
+    # A commit that notifies takes a lock that all of them share: so only where somebody waits.
     return (
         """
-    insert into mindia.webhook_events (tenant_id, webhook_id, event_id, event_type, payload)
-    select w.tenant_id, w.id, e.event_id, %(event_type)s, e.event
+    insert into mindia.webhook_events (tenant_id, webhook_id, event_id, event_type, payload, body)
+    select w.tenant_id, w.id, e.event_id, %(event_type)s, b.body::jsonb, b.body
     from mindia.webhooks w cross join """
         + source
-        + """ e
-    where w.tenant_id = %(tenant_id)s and w.is_active and w.events && %(event_patterns)s::text[]
+        + """ e cross join lateral (
+        select case when w.includes_url and %(event_url)s::text is not null
+                    then left(e.event, -2) || ',"url":' || to_json(%(event_url)s::text)::text || '}}'
+                    else e.event end as body
+    ) b
+    where w.tenant_id = %(tenant_id)s and w.events && %(event_patterns)s::text[]
     on conflict on constraint webhook_events_event_key do nothing
+    returning case when exists (select from mindia.workers where awaits_events)
+                   then pg_notify('mindia_webhooks', '')::text end
 """
     )
 
 
-def type_parameters(event_type: str) -> dict[str, object]:
+_EMIT: LiteralString = f"""
+with event as (
+    select %(event_id)s::uuid as event_id, %(event)s::text as event
+), events as ({fan_out("event")})
+select count(*)::int from events
+"""
+
+
+def emit(session: Session, tenant_id: UUID, event: Event) -> int:
+    """Write an event for each endpoint of a tenant that listens, and return how many there are."""
+    return session.one(_EMIT, {"tenant_id": tenant_id, **event_parameters(event)}, row=int) or 0
+
+
+def type_parameters(event_type: str, *, url: str | None = None) -> dict[str, object]:
     """Return the parameters of `fan_out` that events of one type have in common."""
-    return {"event_type": event_type, "event_patterns": patterns(event_type)}
+    return {"event_type": event_type, "event_patterns": patterns(event_type), "event_url": url}
 
 
-def event_parameters(event: MediaEvent) -> dict[str, object]:
+def event_parameters(event: Event) -> dict[str, object]:
     """Return the parameters of `fan_out` for a single event, those of its source included, and who has caused it."""
     return {
         "event_id": event.id,
         "event": payload(event),
         "initiated_by": event.initiated_by,
-        **type_parameters(event.type),
+        **type_parameters(event.type, url=event.url),
     }
 
 
-def payload(event: MediaEvent) -> Jsonb:
-    """Return what receivers are sent."""
-    return Jsonb(
-        {
-            "id": str(event.id),
-            "type": event.type,
-            "timestamp": event.occurred_at.isoformat(),
-            "initiated_by": None if event.initiated_by is None else str(event.initiated_by),
-            "data": {
-                "media_id": str(event.media_id),
-                "kind": event.kind,
-                "filename": event.filename,
-                "content_type": event.content_type,
-                "file_size": event.file_size,
-                "sha256": event.sha256,
-            },
-        }
-    )
+def payload(event: Event) -> str:
+    """Return what receivers are sent: the very text that is signed."""
+    return _to_json(event.envelope())
 
 
 def patterns(event_type: str) -> list[str]:

@@ -81,7 +81,7 @@ _FOLLOW_UP: LiteralString = f"""
            %(initiated_by)s::uuid
     from media
 ), event as (
-    select %(event_id)s::uuid as event_id, %(event)s::jsonb as event from media
+    select %(event_id)s::uuid as event_id, %(event)s::text as event from media
 ), events as ({fan_out("event")})
 select uploaded_at, updated_at from media
 """

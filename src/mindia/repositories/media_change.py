@@ -63,14 +63,14 @@ _UPDATE_DOCUMENT: LiteralString = """
 """
 _UPDATE_EVENT: LiteralString = f"""
 ), event as (
-    select %(event_id)s::uuid as event_id, %(event)s::jsonb as event from media
+    select %(event_id)s::uuid as event_id, %(event)s::text as event from media
 ), events as ({fan_out("event")})
 select updated_at from media
 """
 
 _WANTED: LiteralString = """
 with wanted as (
-    select * from unnest(%(ids)s::uuid[], %(s3_prefixes)s::text[], %(event_ids)s::uuid[], %(events)s::jsonb[])
+    select * from unnest(%(ids)s::uuid[], %(s3_prefixes)s::text[], %(event_ids)s::uuid[], %(events)s::text[])
         as w (id, s3_prefix, event_id, event)
 ), media as (
 """

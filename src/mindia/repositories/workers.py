@@ -60,6 +60,10 @@ on conflict on constraint workers_pkey do update set heartbeat_at = now()
 
 _IDLE = "update mindia.workers set is_idle = %s where id = %s and is_idle <> %s returning id"
 
+_AWAITS_EVENTS = """
+update mindia.workers set awaits_events = %s where id = %s and awaits_events <> %s returning id
+"""
+
 _LEAVE = "delete from mindia.workers where id = %s"
 
 _CANCELLED = """
@@ -109,6 +113,11 @@ def heartbeat(
 def idle(worker_id: UUID, *, is_idle: bool) -> Statement[Any]:
     """Return what says that a worker waits for tasks, or does not."""
     return Statement(_IDLE, (is_idle, worker_id, is_idle), _itself)
+
+
+def awaiting_events(worker_id: UUID, *, is_waiting: bool) -> Statement[Any]:
+    """Return what says that a worker waits for events to deliver, or does not."""
+    return Statement(_AWAITS_EVENTS, (is_waiting, worker_id, is_waiting), _itself)
 
 
 def leave(session: Session, worker_id: UUID) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import math
 import time
@@ -12,6 +11,7 @@ from uuid import UUID
 
 import attrs
 
+from mindia._hkdf import derived
 from mindia.config import Settings
 from mindia.domain.media import Disposition, Media
 from mindia.errors import InvalidError, SignatureError
@@ -100,8 +100,6 @@ def _signature(granted: SignedUrl, settings: Settings) -> str:
 
 
 def _key(settings: Settings) -> bytes:
-    """Return a key for this purpose alone: HKDF with SHA-256 and no salt, one block (RFC 5869)."""
     if settings.secret_key is None:
         raise InvalidError("signed URLs need Settings.secret_key: make one with secrets.token_urlsafe(32)")
-    extracted = hmac.digest(bytes(hashlib.sha256().digest_size), settings.secret_key.encode(), "sha256")
-    return hmac.digest(extracted, _PURPOSE + b"\x01", "sha256")
+    return derived(settings.secret_key, _PURPOSE)
