@@ -11,6 +11,8 @@ if _TYPE_CHECKING:
     from mindia.app import connect as connect
     from mindia.app import local as local
     from mindia.config import Settings as Settings
+    from mindia.delivery.signing import WebhookMessage as WebhookMessage
+    from mindia.delivery.signing import verify_webhook as verify_webhook
     from mindia.describing.metadata import MetadataDescriber as MetadataDescriber
     from mindia.domain.archives import ExportReport as ExportReport
     from mindia.domain.archives import ImportReport as ImportReport
@@ -59,6 +61,15 @@ if _TYPE_CHECKING:
     from mindia.domain.tenants import Usage as Usage
     from mindia.domain.tenants import User as User
     from mindia.domain.tenants import UserRole as UserRole
+    from mindia.domain.webhooks import AttemptCause as AttemptCause
+    from mindia.domain.webhooks import AttemptOutcome as AttemptOutcome
+    from mindia.domain.webhooks import DeliveryStatus as DeliveryStatus
+    from mindia.domain.webhooks import IssuedWebhook as IssuedWebhook
+    from mindia.domain.webhooks import Webhook as Webhook
+    from mindia.domain.webhooks import WebhookAttempt as WebhookAttempt
+    from mindia.domain.webhooks import WebhookEvent as WebhookEvent
+    from mindia.domain.webhooks import WebhookHealth as WebhookHealth
+    from mindia.domain.webhooks import WebhookStatus as WebhookStatus
     from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder
     from mindia.errors import MindiaError as MindiaError
     from mindia.library import Library as Library
@@ -72,6 +83,7 @@ if _TYPE_CHECKING:
 _HOMES = {
     "mindia.app": ("Mindia", "connect", "local"),
     "mindia.config": ("Settings",),
+    "mindia.delivery.signing": ("WebhookMessage", "verify_webhook"),
     "mindia.describing.metadata": ("MetadataDescriber",),
     "mindia.domain.archives": ("ExportReport", "ImportReport"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
@@ -87,6 +99,10 @@ _HOMES = {
     "mindia.domain.tenant_deletion": ("RemovedRows", "TenantDeletionProgress", "TenantDeletionReport"),
     "mindia.domain.tenants": (
         "ApiKey", "IssuedApiKey", "MediaLimits", "Quota", "Tenant", "TenantStatus", "Usage", "User", "UserRole",
+    ),
+    "mindia.domain.webhooks": (
+        "AttemptCause", "AttemptOutcome", "DeliveryStatus", "IssuedWebhook", "Webhook", "WebhookAttempt",
+        "WebhookEvent", "WebhookHealth", "WebhookStatus",
     ),
     "mindia.embedding.lexical": ("LexicalEmbedder",),
     "mindia.errors": ("MindiaError",),

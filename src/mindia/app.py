@@ -24,6 +24,8 @@ from mindia.db.database import Database
 from mindia.db.migrator import Migration
 from mindia.db.server import ServerFacts
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Unit
+from mindia.delivery.addresses import Guard
+from mindia.delivery.secrets import SecretBox
 from mindia.describing.base import Describer
 from mindia.describing.metadata import MetadataDescriber
 from mindia.domain.tasks import Priority
@@ -40,6 +42,7 @@ from mindia.errors import (
 from mindia.library import Library, Transaction, initiator_of, tenant_id_of
 from mindia.services.api_keys import ApiKeyVerifier, KnownKeys
 from mindia.services.context import Scan, TenantContext
+from mindia.services.event_types import EventTypes
 from mindia.services.known_tenants import KnownTenants
 from mindia.services.leases import StagingLeases
 from mindia.services.login_attempts import LoginAttempts
@@ -176,6 +179,7 @@ class Mindia(Handle):
         storage: Where the bytes are.
         tenants: Makes and changes tenants, exports and imports them.
         tasks: Tasks without a tenant.
+        events: What webhooks can be told of; hosts declare their own there.
         api_keys: Tells whose a token is.
         maintenance: Removes bytes that nothing points at.
     """
@@ -201,6 +205,7 @@ class Mindia(Handle):
         self._leases = StagingLeases(self._database, settings)
         self._prober = _prober(settings)
         self._registry = TaskRegistry()
+        self.events = EventTypes()
         self._schedules: list[Schedule] = []
         self._scan = scan
         self._known_tenants = KnownTenants(settings)
@@ -214,6 +219,9 @@ class Mindia(Handle):
             embedder=self._embedder,
             describer=self._describer,
             registry=self._registry,
+            events=self.events,
+            secret_box=SecretBox(settings),
+            address_guard=Guard.of(settings),
             scan=self._scan,
             settings=self.settings,
         )

@@ -38,6 +38,7 @@ class Library(Handle):
         media: Its media.
         index: Finds them.
         tasks: Work in the background.
+        webhooks: Tells others what happens.
         users: Who may log in, and with which role.
         api_keys: The same for programs.
     """
@@ -47,6 +48,7 @@ class Library(Handle):
         from mindia.services.media_store import MediaStore
         from mindia.services.search_index import SearchIndex
         from mindia.services.users import Users
+        from mindia.services.webhook_dispatcher import WebhookDispatcher
 
         self._app = app
         self._context = context
@@ -54,6 +56,7 @@ class Library(Handle):
         self.media = MediaStore(context)
         self.index = SearchIndex(context)
         self.tasks = TaskQueue.of_tenant(context)
+        self.webhooks = WebhookDispatcher(context)
         self.users = Users(context, app._passwords, app._login_attempts)
         self.api_keys = ApiKeys(context, app._known_keys)
 

@@ -102,6 +102,12 @@ def a_row_of_every_table(host: Connection, library: Library) -> None:
     tenant = library.tenant_id
     with host.transaction():
         host.execute("insert into mindia.login_failures values (%s, 'a', 1, now())", (tenant,))
+        host.execute(
+            "insert into mindia.webhook_leases (tenant_id, webhook_event_id, webhook_id, token, leased_until) "
+            "values (%s, 1, %s, %s, now())",
+            (tenant, webhook_id, webhook_id),
+        )
+        host.execute("insert into mindia.webhook_states (tenant_id, webhook_id) values (%s, %s)", (tenant, webhook_id))
         host.execute("insert into mindia.quotas values (%s, 1000, null, 5, 5)", (tenant,))
         host.execute(
             "insert into mindia.request_logs (tenant_id, method, path, status_code, response_time_ms) "

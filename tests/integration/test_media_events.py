@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
+from tests.conftest import Roles
+from tests.integration.library_calls import SETTINGS
 from tests.integration.media_rows import Host, register, rolled_back
 
-from mindia import (
-    Library,
-    Mindia,
-)
+import mindia
+from mindia import Library, MemoryStorage, Mindia, Tenant
 from mindia._ids import uuid7
 from mindia.errors import (
     NotFoundError,
     StagedObjectExpiredError,
 )
+from mindia.services import signed_urls
 from mindia.testing import samples
 
 
@@ -71,7 +74,6 @@ def test_an_endpoint_is_told_what_it_has_subscribed_to(
 
 
 def test_no_one_else_is_told(library: Library, other: Library, host: Host) -> None:
-    register(host, library, ["*"], active=False)
     register(host, other, ["*"])
 
     library.media.delete(library.media.add(samples.image()))
@@ -80,17 +82,71 @@ def test_no_one_else_is_told(library: Library, other: Library, host: Host) -> No
     assert told(host, other) == []
 
 
+def test_events_for_an_endpoint_that_is_not_active_wait_for_it(library: Library, host: Host) -> None:
+    webhook_id = register(host, library, ["*"], active=False)
+
+    library.media.add(samples.image())
+
+    assert [(event[0], event[4]) for event in told(host, library)] == [(webhook_id, "pending")]
+
+
+def test_what_is_signed_is_the_text_that_was_written(library: Library, host: Host) -> None:
+    register(host, library, ["*"])
+    item = library.media.add(samples.image(), filename='Größe "1" 🐈.jpg')
+
+    with host.transaction():
+        rows = host.execute(
+            "select body, payload from mindia.webhook_events where tenant_id = %s", (library.tenant_id,)
+        ).fetchall()
+
+    ((body, payload),) = rows
+    assert json.loads(body) == payload
+    assert list(json.loads(body)) == ["id", "type", "timestamp", "tenant_id", "initiated_by", "data"]
+    assert payload["data"]["filename"] == item.filename
+
+
+def test_a_signed_url_is_there_for_those_who_asked_for_it(
+    application_url: str, roles: Roles, tenant: Tenant, library: Library, host: Host
+) -> None:
+    plain, asked = register(host, library, ["*"]), register(host, library, ["*"])
+    with host.transaction():
+        host.execute("update mindia.webhooks set includes_url = true where id = %s", (asked,))
+
+    item = library.media.add(samples.image(), filename="a.jpg")
+    library.media.update(item, description="of the sea")
+    copied = library.media.copy(item)
+    library.media.delete(item)
+    settings = attrs.evolve(SETTINGS, worker_role=roles.worker, public_url=None)
+    with mindia.connect(application_url, storage=MemoryStorage(), settings=settings) as without:
+        without.library(tenant).media.add(samples.image(color="navy"))
+
+    urls: dict[UUID, list[str | None]] = {plain: [], asked: []}
+    for webhook_id, _, _, payload, *_ in told(host, library):
+        urls[webhook_id].append(payload["data"].get("url"))
+    assert urls[plain] == [None] * 5
+    assert urls[asked][3:] == [None, None]
+    for url, media_id in zip(urls[asked], [item.id, item.id, copied.id], strict=False):
+        assert url is not None
+        assert signed_urls.verify(url, settings=SETTINGS).media_id == media_id
+
+
 @pytest.mark.parametrize(
-    ("make", "filename", "kind", "content_type"),
+    ("make", "filename", "kind", "content_type", "facts"),
     [
-        (samples.image, "a.jpg", "image", "image/jpeg"),
-        (samples.video, "b.mp4", "video", "video/mp4"),
-        (samples.wav, "c.wav", "audio", "audio/wav"),
-        (samples.pdf, "d.pdf", "document", "application/pdf"),
+        (samples.image, "a.jpg", "image", "image/jpeg", ["width", "height"]),
+        (samples.video, "b.mp4", "video", "video/mp4", ["duration", "width", "height"]),
+        (samples.wav, "c.wav", "audio", "audio/wav", ["duration", "bitrate", "sample_rate", "channels"]),
+        (samples.pdf, "d.pdf", "document", "application/pdf", ["page_count"]),
     ],
 )
 def test_an_event_says_what_happened_to_which_item_and_when(
-    library: Library, host: Host, make: Callable[[], bytes], filename: str, kind: str, content_type: str
+    library: Library,
+    host: Host,
+    make: Callable[[], bytes],
+    filename: str,
+    kind: str,
+    content_type: str,
+    facts: list[str],
 ) -> None:
     content = make()
     webhook_id = register(host, library, ["*"])
@@ -105,7 +161,8 @@ def test_an_event_says_what_happened_to_which_item_and_when(
     for event in events:
         found_webhook, event_id, event_type, payload, status, retry_count, tenant_id = event
         assert (found_webhook, status, retry_count, tenant_id) == (webhook_id, "pending", 0, library.tenant_id)
-        assert payload.keys() == {"id", "type", "timestamp", "initiated_by", "data"}
+        assert payload.keys() == {"id", "type", "timestamp", "tenant_id", "initiated_by", "data"}
+        assert payload["tenant_id"] == str(library.tenant_id)
         assert payload["initiated_by"] is None
         assert UUID(payload["id"]) == event_id
         assert event_id.version == 7
@@ -120,6 +177,7 @@ def test_an_event_says_what_happened_to_which_item_and_when(
             "content_type": content_type,
             "file_size": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
+            **{name: getattr(item, name) for name in facts},
         }
     assert events[0][1] != events[1][1]
 

@@ -160,6 +160,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "float": "7.5",
         "Path | None": "/var/tmp",
         "timedelta": "7.5",
+        "bool | tuple[str, ...]": "10.0.0.0/8",
         "tuple[str, ...]": f"{SECRET}, {SECRET}",
         "tuple[timedelta, ...]": "7.5, 60",
     }

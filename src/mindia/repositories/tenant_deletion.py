@@ -32,6 +32,18 @@ _IS_THERE = "select true from mindia.tenants where id = %s"
 # What refers to others comes before them. They stay where some of it does, since an open transaction holds it: that is
 # left for later. An array, or what is materialized, since it is made once, so that the limit holds whatever the plan.
 _REMOVE: dict[str, LiteralString] = {
+    "webhook_leases": """
+        delete from mindia.webhook_leases where tenant_id = %(tenant_id)s and webhook_event_id = any(array(
+            select webhook_event_id from mindia.webhook_leases where tenant_id = %(tenant_id)s
+            limit %(limit)s for update skip locked
+        ))
+    """,
+    "webhook_states": """
+        delete from mindia.webhook_states where tenant_id = %(tenant_id)s and webhook_id = any(array(
+            select webhook_id from mindia.webhook_states where tenant_id = %(tenant_id)s
+            limit %(limit)s for update skip locked
+        ))
+    """,
     "webhook_attempts": """
         delete from mindia.webhook_attempts where tenant_id = %(tenant_id)s and id = any(array(
             select id from mindia.webhook_attempts where tenant_id = %(tenant_id)s
@@ -175,8 +187,10 @@ TABLES = tuple(_REMOVE)
 
 _TABLES_LEFT = """
 select name from (
-    select 'webhook_attempts' as name,
-           exists (select from mindia.webhook_attempts where tenant_id = %(tenant_id)s) as has_rows
+    select 'webhook_leases' as name,
+           exists (select from mindia.webhook_leases where tenant_id = %(tenant_id)s) as has_rows
+    union all select 'webhook_states', exists (select from mindia.webhook_states where tenant_id = %(tenant_id)s)
+    union all select 'webhook_attempts', exists (select from mindia.webhook_attempts where tenant_id = %(tenant_id)s)
     union all select 'webhook_events', exists (select from mindia.webhook_events where tenant_id = %(tenant_id)s)
     union all select 'webhooks', exists (select from mindia.webhooks where tenant_id = %(tenant_id)s)
     union all select 'task_errors', exists (select from mindia.task_errors where tenant_id = %(tenant_id)s)

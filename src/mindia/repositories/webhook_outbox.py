@@ -34,9 +34,10 @@ select pg_advisory_xact_lock(7013465862718264931), set_config('jit', 'off', true
 # all tenants likewise. Who is first among equals is drawn anew for each claim. Where there is an order, what is to be
 # tried again keeps its place, and is held.
 _CLAIM: LiteralString = """
-with recursive ring (webhook_id, due_at, place) as (
+with recursive ring as (
     (
-        select e.webhook_id, greatest(e.next_attempt_at, e.held_until), 1 from mindia.webhook_events e
+        select e.webhook_id, greatest(e.next_attempt_at, e.held_until) as due_at, 1 as place
+        from mindia.webhook_events e
         where e.delivery_status = 'pending' and e.webhook_id > %(after)s::uuid
         order by e.webhook_id, e.next_attempt_at, e.id limit 1
     )
@@ -270,7 +271,9 @@ returning l.webhook_event_id
 
 _GIVE_BACK = """
 delete from mindia.webhook_leases l
-using unnest(%(tenant_ids)s::uuid[], %(ids)s::bigint[], %(tokens)s::uuid[]) as r (tenant_id, id, token)
+using (
+    select * from unnest(%(tenant_ids)s::uuid[], %(ids)s::bigint[], %(tokens)s::uuid[]) as u (tenant_id, id, token)
+) r
 where l.tenant_id = r.tenant_id and l.webhook_event_id = r.id and l.token = r.token
 """
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import attrs
 
 from mindia._ids import uuid7
+from mindia.config import Settings
 from mindia.db.session import Session
 from mindia.describing.metadata import file_words, metadata_words
 from mindia.domain.events import MediaEvent
@@ -26,6 +27,7 @@ from mindia.services._metadata import checked_metadata
 from mindia.services._named import named
 from mindia.services.context import TenantContext
 from mindia.services.ingest import Received
+from mindia.services.signed_urls import event_url
 
 MAX_DESCRIPTION_BYTES = 1 << 16
 
@@ -40,6 +42,7 @@ class Addition:
         expires_at: From when on the item is not found any more.
         on_duplicate: What to do where the tenant has an item of the same bytes.
         initiated_by: On whose behalf; None for the host itself.
+        settings: With which the URL is signed that events have; None where there is to be none.
         link_id: The id of an item that shares them.
         task_id: Of the task that embeds the item.
         event_id: Of the event that tells of it.
@@ -50,6 +53,7 @@ class Addition:
     expires_at: datetime | None
     on_duplicate: OnDuplicate
     initiated_by: UUID | None
+    settings: Settings | None = None
     link_id: UUID = attrs.field(factory=uuid7)
     task_id: UUID = attrs.field(factory=uuid7)
     event_id: UUID = attrs.field(factory=uuid7)
@@ -63,6 +67,7 @@ class Addition:
         expires_at: datetime | None,
         on_duplicate: OnDuplicate | str,
         initiated_by: UUID | None,
+        settings: Settings,
     ) -> Self:
         """Return it, if all of it is allowed.
 
@@ -76,6 +81,7 @@ class Addition:
             expires_at=expires_at,
             on_duplicate=named(on_duplicate, OnDuplicate, argument="on_duplicate"),
             initiated_by=initiated_by,
+            settings=settings,
         )
 
 
@@ -195,6 +201,7 @@ def prepared(context: TenantContext, staged: Staged, addition: Addition) -> NewM
             id=addition.event_id,
             occurred_at=datetime.now(UTC),
             initiated_by=context.initiator,
+            url=event_url(staged, settings=context.settings),
         ),
     )
 
@@ -220,6 +227,7 @@ def link(
                 id=addition.event_id,
                 occurred_at=datetime.now(UTC),
                 initiated_by=addition.initiated_by,
+                url=None if addition.settings is None else event_url(named, settings=addition.settings),
             ),
         ),
     )

@@ -143,6 +143,7 @@ class BulkAdd:
             expires_at=wanted.expires_at,
             on_duplicate=self._on_duplicate,
             initiated_by=self._context.initiator,
+            settings=self._context.settings,
         )
         if isinstance(wanted.source, Staged):
             return _Ready(position=position, staged=wanted.source, addition=addition, is_ours=False)

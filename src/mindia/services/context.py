@@ -10,9 +10,12 @@ import attrs
 
 from mindia.config import Settings
 from mindia.db.session import Unit
+from mindia.delivery.addresses import Guard
+from mindia.delivery.secrets import SecretBox
 from mindia.describing.base import Describer
 from mindia.domain.media import Candidate
 from mindia.embedding.base import Embedder
+from mindia.services.event_types import EventTypes
 from mindia.services.known_tenants import KnownTenant
 from mindia.services.leases import StagingLeases
 from mindia.storage.base import Storage
@@ -44,6 +47,9 @@ class TenantContext:
         embedder: Makes vectors.
         describer: Makes the words that are embedded.
         registry: The types of tasks.
+        events: The types of events.
+        secret_box: Encrypts the signing secrets of webhooks.
+        address_guard: Tells where webhooks may be sent.
         scan: Looks at bytes before they are stored, or None.
         settings: Limits and times.
     """
@@ -61,5 +67,8 @@ class TenantContext:
     embedder: Embedder
     describer: Describer
     registry: TaskRegistry
+    events: EventTypes
+    secret_box: SecretBox
+    address_guard: Guard
     scan: Scan | None
     settings: Settings

@@ -26,6 +26,7 @@ from mindia.services.adding import Addition, checked_description, checked_expiry
 from mindia.services.deleting import delete_items
 from mindia.services.ingest import as_handed_in
 from mindia.services.media_reader import MAX_PAGE, MediaReader
+from mindia.services.signed_urls import event_url
 from mindia.services.sources import Source
 
 
@@ -111,6 +112,7 @@ class MediaStore(MediaReader):
             expires_at=expires_at,
             on_duplicate=on_duplicate,
             initiated_by=self._context.initiator,
+            settings=self._context.settings,
         )
         if isinstance(source, Staged):
             if filename is not None or content_type is not None or sanitize is not None:
@@ -259,7 +261,12 @@ class MediaStore(MediaReader):
                 texts_differ=not same_metadata or texts != texts_of(item),
                 task_id=task_id,
                 event=MediaEvent.of(
-                    changed, "updated", id=event_id, occurred_at=datetime.now(UTC), initiated_by=context.initiator
+                    changed,
+                    "updated",
+                    id=event_id,
+                    occurred_at=datetime.now(UTC),
+                    initiated_by=context.initiator,
+                    url=event_url(changed, settings=context.settings),
                 ),
             )
             assert updated_at is not None, "a locked row is there"
@@ -298,6 +305,7 @@ class MediaStore(MediaReader):
             expires_at=expires_at,
             on_duplicate=OnDuplicate.LINK,
             initiated_by=context.initiator,
+            settings=context.settings,
         )
         name = None if filename is None else clean_filename(filename, fallback="unnamed")
 

@@ -13,7 +13,7 @@ import attrs
 
 from mindia._hkdf import derived
 from mindia.config import Settings
-from mindia.domain.media import Disposition, Media
+from mindia.domain.media import Disposition, Media, Staged
 from mindia.errors import InvalidError, SignatureError
 from mindia.services._named import named
 
@@ -39,7 +39,7 @@ class SignedUrl:
     expires_at: int
 
 
-def sign(media: Media, *, settings: Settings, expires_in: timedelta, disposition: Disposition | str) -> str:
+def sign(media: Media | Staged, *, settings: Settings, expires_in: timedelta, disposition: Disposition | str) -> str:
     """Return a URL of an item.
 
     Raises:
@@ -61,6 +61,14 @@ def sign(media: Media, *, settings: Settings, expires_in: timedelta, disposition
     query = {"disposition": wanted, "expires": granted.expires_at, "signature": _signature(granted, settings)}
     path = f"{media.tenant_id}/{media.id}/{quote(media.filename, safe='')}"
     return f"{settings.public_url.rstrip('/')}/{path}?{urlencode(query)}"
+
+
+def event_url(media: Media | Staged, *, settings: Settings) -> str | None:
+    """Return the URL of an item that events have; None where the settings do not allow for one."""
+    if settings.public_url is None or settings.secret_key is None:
+        return None
+    expires_in = min(MAX_LIFETIME, max(settings.webhook_url_lifetime, timedelta(seconds=1)))
+    return sign(media, settings=settings, expires_in=expires_in, disposition=Disposition.INLINE)
 
 
 def verify(url: str, *, settings: Settings) -> SignedUrl:

@@ -71,7 +71,7 @@ class RegisteredTask:
         Raises:
             InvalidError: As for `encode`.
         """
-        unstructure = _converter().unstructure
+        unstructure = converter().unstructure
         encoded = []
         for payload in payloads:
             try:
@@ -89,7 +89,7 @@ class RegisteredTask:
         if not isinstance(payload, dict):
             raise DiscardTask(f"the payload does not fit {self.payload.__name__}: it is no JSON object")
         try:
-            return _converter().structure(payload, self.payload)
+            return converter().structure(payload, self.payload)
         except Exception as error:
             from cattrs import transform_error
 
@@ -178,7 +178,7 @@ class TaskRegistry:
         if payload in self._by_payload:
             raise InvalidError(f"{payload.__name__} is the payload of {self._by_payload[payload].kind!r} already")
         if task_type is TaskType.CUSTOM:
-            _check_fields(payload)
+            check_fields(payload)
         registered = RegisteredTask(
             kind=kind,
             task_type=task_type,
@@ -239,10 +239,10 @@ def _check_importable(handler: Any, *, is_async: bool) -> None:
         )
 
 
-def _check_fields(payload: type[Any]) -> None:
+def check_fields(payload: type[Any]) -> None:
     """Refuse a class that no payload could be read into, before each of its tasks fails for that."""
     try:
-        _converter().get_structure_hook(payload)
+        converter().get_structure_hook(payload)
     except Exception as error:
         raise InvalidError(f"the fields of {payload.__name__} cannot be read from JSON: {error}") from error
 
@@ -254,13 +254,14 @@ def _same(accepted: tuple[type[Any], ...], value: object, kind: type[Any]) -> ob
 
 
 @cache
-def _converter() -> Any:
+def converter() -> Any:
+    """Return what makes JSON of payloads, and payloads of JSON."""
     from cattrs.preconf.json import make_converter
 
-    converter = make_converter()
-    converter.register_structure_hook(UUID, lambda value, _: UUID(value))
-    converter.register_unstructure_hook(UUID, str)
+    made = make_converter()
+    made.register_structure_hook(UUID, lambda value, _: UUID(value))
+    made.register_unstructure_hook(UUID, str)
     # Left to itself, cattrs makes text of whatever there is, and numbers of text.
     for kind, accepted in ((str, (str,)), (int, (int,)), (float, (int, float)), (bool, (bool,))):
-        converter.register_structure_hook(kind, partial(_same, accepted))
-    return converter
+        made.register_structure_hook(kind, partial(_same, accepted))
+    return made

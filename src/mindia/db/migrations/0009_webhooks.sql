@@ -15,6 +15,8 @@ alter table mindia.webhook_events add column held_until timestamptz;
 -- A queue's dead rows are what slows it down.
 alter table mindia.webhook_events set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index idx_webhook_events_ended on mindia.webhook_events (created_at) where delivery_status <> 'pending';
+create index idx_webhook_events_failed on mindia.webhook_events (webhook_id, created_at)
+    where delivery_status = 'failed';
 
 create index idx_webhook_attempts_endpoint on mindia.webhook_attempts (webhook_id, started_at desc);
 
