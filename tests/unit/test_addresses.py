@@ -451,7 +451,7 @@ def listener() -> Iterator[Listener]:
 
 
 async def _get(guard: Guard, url: str) -> int:
-    connector = pinned_connector(guard, lookup_timeout_s=5, limit_per_host=8, limit=100)
+    connector = pinned_connector(guard, lookup_timeout_s=5)
     async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
         return response.status
 

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 import attrs
 
+from mindia.config import Settings
 from mindia.errors import ForbiddenAddressError, HostNotFoundError, InvalidError
 
 IPAddress = IPv4Address | IPv6Address
@@ -168,6 +169,14 @@ class Guard:
         self._allowed = () if isinstance(allow_private, bool) else tuple(_network(text) for text in allow_private)
         self._schemes = frozenset(schemes)
         self._ports = None if ports is None else frozenset(ports)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Guard:
+        """Return the guard of webhooks."""
+        return cls(
+            allow_private=settings.webhook_allow_private,
+            schemes=("https",) if settings.webhook_https_only else ("http", "https"),
+        )
 
     def __repr__(self) -> str:
         allowed = self._allows_private or [str(network) for network in self._allowed]

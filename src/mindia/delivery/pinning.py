@@ -104,14 +104,13 @@ def _failing(looking: asyncio.Future[list[Endpoint]], error: Exception) -> Calla
     return lambda: looking.set_exception(error)
 
 
-def pinned_connector(guard: Guard, *, lookup_timeout_s: float, limit_per_host: int, limit: int) -> TCPConnector:
+def pinned_connector(guard: Guard, *, lookup_timeout_s: float, keepalive_timeout_s: float = 5.0) -> TCPConnector:
     """Return a connector that connects to nothing but what the guard has checked, at the moment of connecting.
 
     Args:
         guard: What may be connected to.
         lookup_timeout_s: How long a look-up is waited for.
-        limit_per_host: Connections to one host at once; 0 for any number.
-        limit: Connections at once; 0 for any number.
+        keepalive_timeout_s: How long a connection is kept for the next request.
     """
 
     def checked_socket(info: AddrInfoType) -> socket.socket:
@@ -125,6 +124,6 @@ def pinned_connector(guard: Guard, *, lookup_timeout_s: float, limit_per_host: i
         resolver=PinnedResolver(guard, timeout_s=lookup_timeout_s),
         socket_factory=checked_socket,
         use_dns_cache=False,
-        limit=limit,
-        limit_per_host=limit_per_host,
+        keepalive_timeout=keepalive_timeout_s,
+        limit=0,  # callers know how many requests they have begun
     )
