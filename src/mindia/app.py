@@ -393,18 +393,30 @@ class Mindia(Handle):
         return run_until_idle(self._runtime())
 
     def worker(
-        self, *, concurrency: int = 4, types: Sequence[str] | None = None, shutdown_timeout_s: float = 30.0
+        self,
+        *,
+        concurrency: int = 4,
+        types: Sequence[str] | None = None,
+        shutdown_timeout_s: float = 30.0,
+        webhooks: bool = True,
     ) -> Worker:
         """Return a worker; its `run` works until it is told to stop.
 
         Args:
             concurrency: How many tasks run at once, each in a thread.
             types: The types that it runs; all by default.
-            shutdown_timeout_s: How long running tasks are waited for when it stops.
+            shutdown_timeout_s: How long running tasks and deliveries are waited for when it stops.
+            webhooks: Whether it delivers events to webhooks, too. That takes `Settings.secret_key`.
         """
         from mindia.worker.loop import Worker
 
-        return Worker(self._runtime(), concurrency=concurrency, types=types, shutdown_timeout_s=shutdown_timeout_s)
+        return Worker(
+            self._runtime(),
+            concurrency=concurrency,
+            types=types,
+            shutdown_timeout_s=shutdown_timeout_s,
+            webhooks=webhooks,
+        )
 
     def check(self) -> ServerFacts:
         """Connect, and return what the server says about itself, and about the role that we are on it.

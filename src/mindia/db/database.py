@@ -176,11 +176,12 @@ class Database:
             yield unit
 
     @contextmanager
-    def listening(self, channel: LiteralString) -> Iterator[Connection[Any]]:
-        """Open a connection of its own that hears what is notified on a channel."""
+    def listening(self, *channels: LiteralString) -> Iterator[Connection[Any]]:
+        """Open a connection of its own that hears what is notified on channels."""
         self.check_open()
         with self._direct_connection() as connection:
-            connection.execute(b"listen " + channel.encode())
+            for channel in channels:
+                connection.execute(b"listen " + channel.encode())
             yield connection
 
     def facts(self) -> ServerFacts:

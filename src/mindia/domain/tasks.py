@@ -187,9 +187,13 @@ class WorkReport:
         failed: Tasks that failed for good.
         retried: Attempts that failed and will be repeated.
         objects_removed: Stored items whose bytes were removed, deleted or never added.
+        events_delivered: Events that receivers of webhooks have taken.
+        deliveries_failed: Attempts to deliver one that failed.
     """
 
     completed: int = 0
     failed: int = 0
     retried: int = 0
     objects_removed: int = 0
+    events_delivered: int = 0
+    deliveries_failed: int = 0

@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 
 from mindia.errors import MindiaError
 from mindia.worker.rounds import Runtime
+
+_EVENTS: LiteralString = "mindia_webhooks"
 
 _WAIT_S = 1.0
 _AGAIN_S = 5.0
@@ -24,13 +26,15 @@ class Listener:
 
     Args:
         runtime: What the worker works with.
-        wake: Is called when there may be something to do.
+        on_task: Is called when there may be a task to run.
+        on_event: Is called when there may be an event to deliver.
     """
 
-    def __init__(self, runtime: Runtime, wake: Callable[[], object]) -> None:
+    def __init__(self, runtime: Runtime, *, on_task: Callable[[], object], on_event: Callable[[], object]) -> None:
         self._database = runtime.database
         self._is_wanted = runtime.settings.listen
-        self._wake = wake
+        self._on_task = on_task
+        self._on_event = on_event
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -50,8 +54,10 @@ class Listener:
     def _stay(self, stopped: threading.Event) -> None:
         while not stopped.is_set():
             try:
-                with self._database.listening("mindia_tasks") as connection:
-                    self._wake()  # what came before is not told
+                with self._database.listening("mindia_tasks", _EVENTS) as connection:
+                    # What came before is not told.
+                    self._on_task()
+                    self._on_event()
                     self._listen(connection, stopped)
             except (MindiaError, psycopg.Error) as error:
                 _log.warning("tasks are noticed by polling for now: %s", error)
@@ -62,5 +68,8 @@ class Listener:
 
     def _listen(self, connection: psycopg.Connection[Any], stopped: threading.Event) -> None:
         while not stopped.is_set():
-            for _ in connection.notifies(timeout=_WAIT_S, stop_after=1):
-                self._wake()
+            for notified in connection.notifies(timeout=_WAIT_S, stop_after=1):
+                if notified.channel == _EVENTS:
+                    self._on_event()
+                else:
+                    self._on_task()

@@ -8,13 +8,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from queue import Empty, SimpleQueue
 from types import FrameType
 
 from mindia._handles import Handle
 from mindia._ids import uuid7
+from mindia.delivery.dispatcher import Dispatcher
 from mindia.domain.tasks import Task, WorkReport
 from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, InvalidError, TaskCancelledError
 from mindia.worker.claiming import Room
@@ -66,6 +67,7 @@ class Worker(Handle):
         types: The types that it runs; all by default.
         shutdown_timeout_s: How long it waits for running tasks when it stops; then they are put back for others. Their
             threads end with the process.
+        webhooks: Whether it delivers events to webhooks, too.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Worker(Handle):
         concurrency: int = 4,
         types: Sequence[str] | None = None,
         shutdown_timeout_s: float = 30.0,
+        webhooks: bool = True,
     ) -> None:
         if concurrency < 1:
             raise InvalidError(f"concurrency must be at least 1, not {concurrency}")
@@ -84,6 +87,11 @@ class Worker(Handle):
         self._kinds = runtime.registry.kinds if types is None else runtime.registry.checked(types)
         self._concurrency = concurrency
         self._shutdown_timeout_s = shutdown_timeout_s
+        self._worker_id = uuid7()
+        self._delivers = webhooks
+        self._webhooks = Dispatcher(
+            runtime.database, runtime.settings, worker_id=self._worker_id, shutdown_timeout_s=shutdown_timeout_s
+        )
         self._has_run = threading.Lock()
         self._stopping = self._stopping_now = False
         # Ends of attempts, and what came of recording them; None only wakes. A signal handler may put into it whatever
@@ -113,7 +121,7 @@ class Worker(Handle):
         """
         if not self._has_run.acquire(blocking=False):
             raise ClosedError("this worker has run: make another one with app.worker()")
-        worker_id = uuid7()
+        worker_id = self._worker_id
         who = {"worker_id": str(worker_id)}
         presence = Presence(
             self._runtime,
@@ -129,14 +137,17 @@ class Worker(Handle):
             if self._first_beat(presence):
                 with presence.alive():
                     _log.info("worker %s started, concurrency %d", worker_id, self._concurrency, extra=who)
-                    with housekeeping.running(), Listener(self._runtime, self._wake).listening():
+                    listener = Listener(self._runtime, on_task=self._wake, on_event=self._webhooks.wake)
+                    delivering = self._webhooks.running() if self._delivers else nullcontext()
+                    with housekeeping.running(), delivering, listener.listening():
                         try:
                             self._work(rounds, recorder, presence)
                         finally:
+                            self._webhooks.stop()
                             self._drain(rounds, worker_id)
                             recorder.close()
         _log.info("worker %s stopped", worker_id, extra=who)
-        return work_report(self._outcomes, housekeeping.removed)
+        return work_report(self._outcomes, self._webhooks, housekeeping.removed)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns when what runs has ended, or after the shutdown time-out."""

@@ -13,6 +13,7 @@ import attrs
 from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.domain.tasks import Task, WorkReport
+from mindia.domain.webhooks import AttemptOutcome
 from mindia.repositories import workers
 from mindia.worker.claiming import Claiming, Room
 from mindia.worker.ends import Ends, Plan
@@ -20,6 +21,7 @@ from mindia.worker.execution import Execution, Outcome
 from mindia.worker.registry import TaskRegistry
 
 if TYPE_CHECKING:
+    from mindia.delivery.dispatcher import Dispatcher
     from mindia.library import Library
     from mindia.services.maintenance import Maintenance
     from mindia.worker.schedules import Schedule
@@ -140,13 +142,16 @@ class Rounds:
             plan.add(group[-1], tasks.extend)
 
 
-def work_report(outcomes: Counter[Outcome], removed: int) -> WorkReport:
+def work_report(outcomes: Counter[Outcome], webhooks: Dispatcher, removed: int) -> WorkReport:
     """Return what a worker has done."""
+    delivered = webhooks.outcomes[AttemptOutcome.DELIVERED]
     return WorkReport(
         completed=outcomes[Outcome.COMPLETED],
         failed=outcomes[Outcome.FAILED],
         retried=outcomes[Outcome.RETRIED],
         objects_removed=removed,
+        events_delivered=delivered,
+        deliveries_failed=webhooks.outcomes.total() - delivered,
     )
 
 

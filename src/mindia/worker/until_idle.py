@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from mindia._ids import uuid7
+from mindia.delivery.dispatcher import Dispatcher
 from mindia.domain.tasks import Task, TaskType, WorkReport
 from mindia.errors import TaskCancelledError, TaskTimedOutError
 from mindia.worker.claiming import Room
@@ -22,7 +23,7 @@ _CLAIM_WHEN_IDLE = 16
 
 
 def run_until_idle(runtime: Runtime) -> WorkReport:
-    """Run the tasks that are due, one after the other, and the maintenance, until there is nothing left to do now.
+    """Run the tasks that are due, one after the other, deliver events, and do the maintenance, until nothing is left.
 
     Whatever a handler raises, also by `sys.exit`, is a failure of its task; only Ctrl-C passes.
 
@@ -78,9 +79,11 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
                 outcomes.update(latest)
                 tell_of(runtime.telemetry, ended, latest)
                 ended = []
+        webhooks = Dispatcher(runtime.database, runtime.settings)
+        webhooks.run_until_idle()
         housekeeping.maintain()
         housekeeping.remove_deleted_tenants()
-    return work_report(outcomes, housekeeping.removed)
+    return work_report(outcomes, webhooks, housekeeping.removed)
 
 
 @contextmanager

@@ -1,0 +1,475 @@
+"""Sends webhooks: claims what is due, has all of it under way at once, and records in batches how that ended.
+
+It is an event loop in a thread of its own. No transaction is open while a receiver is waited for. What limits an
+endpoint (its cap, rate, order and breaker) is in the claim, and so holds for all workers together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import attrs
+
+from mindia.config import Settings
+from mindia.db.database import Database
+from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.delivery.addresses import Guard
+from mindia.delivery.recording import complete
+from mindia.domain.webhooks import Attempt, AttemptOutcome, Claim, ClaimedDelivery, Recorded
+from mindia.errors import DatabaseError, MindiaError, MissingExtraError
+from mindia.repositories import webhook_outbox, workers
+
+if TYPE_CHECKING:
+    from mindia.delivery.secrets import SecretBox
+    from mindia.delivery.sender import Sender
+
+_GRACE_S = 1.0
+_SLOW_S = 1.0
+"""What has lasted so long does not count against the concurrency any more: it may well hang until its deadline."""
+
+_SLOW_FACTOR = 4
+_MIN_SHARE = 8
+"""Claims are made when at least an eighth of the room is free, and not for each delivery that ends."""
+
+_GATHER_S = 0.003
+_FEW = 16
+"""Where no more came at once, the outbox is as good as empty: the worker goes on to be told of each event."""
+
+_AGAIN_S = 0.5
+_HELD_S = 0.1
+"""Ends that transactions of the host's are in the way of are told again after so long."""
+
+_SOON_S = 1.0
+"""What becomes due within that time is waited for by `run_until_idle`."""
+
+_log = logging.getLogger("mindia.webhooks")
+
+_Run = Callable[[Callable[[], "_Round"]], Awaitable["_Round"]]
+"""Runs something in the thread that goes to the outbox."""
+
+
+class Dispatcher:
+    """Delivers what is due.
+
+    Args:
+        database: Where the outbox is.
+        settings: Times and limits.
+        worker_id: The worker that it is part of, on record, which is woken when events are written; None polls.
+        shutdown_timeout_s: How long deliveries under way are waited for when it stops. Then they are for others.
+
+    Attributes:
+        outcomes: How many attempts ended how.
+    """
+
+    def __init__(
+        self, database: Database, settings: Settings, *, worker_id: UUID | None = None, shutdown_timeout_s: float = 30.0
+    ) -> None:
+        self._outbox = _Outbox(database, settings, worker_id)
+        self._settings = settings
+        self._shutdown_timeout_s = shutdown_timeout_s
+        self._lease_s = settings.webhook_lease.total_seconds()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.outcomes: Counter[AttemptOutcome] = Counter()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Deliver, in a thread, for as long as the block runs."""
+        if not self._can_sign():
+            yield
+            return
+        thread = threading.Thread(target=self._stay, name="mindia-webhooks", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            thread.join(self._shutdown_timeout_s + 2 * _AGAIN_S)
+
+    def stop(self) -> None:
+        """Claim nothing more; the block of `running` ends when what is under way has ended."""
+        self._stopping = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have it look for deliveries now. From any thread."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it has just been closed
+                loop.call_soon_threadsafe(self._look)
+
+    def run_until_idle(self) -> None:
+        """Deliver what is due, and return when there is nothing left to do now.
+
+        Raises:
+            DatabaseError: The database cannot be reached.
+            MissingExtraError: There is something to deliver, and what that takes is not installed.
+        """
+        if not self._can_sign():
+            return
+        first = self._outbox.round([], limit=self._settings.webhook_concurrency)
+        assert first.claim is not None
+        if not first.claim.deliveries and first.claim.after is None and not _is_soon(first.claim):
+            return
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                asyncio.run(self._work(first=first.claim, until_idle=True))
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                failed.append(error)
+
+        # In a thread also here: there may be an event loop of the host's in this one.
+        thread = threading.Thread(target=work, name="mindia-webhooks", daemon=True)
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            self.stop()
+            raise
+        if failed:
+            raise failed[0]
+
+    def _can_sign(self) -> bool:
+        if self._settings.secret_key is None:
+            _log.debug("webhooks are not delivered by this process: its settings have no secret_key to sign with")
+            return False
+        return True
+
+    def _stay(self) -> None:
+        while not self._stopping:
+            try:
+                asyncio.run(self._work())
+            except MissingExtraError as error:
+                _log.error("webhooks are not delivered: %s", error)
+                return
+            except Exception:  # noqa: BLE001 - logged; deliveries that were under way come again
+                _log.exception("delivering webhooks begins anew")
+                time.sleep(_AGAIN_S)
+
+    def _look(self) -> None:
+        self._hand.news.set()
+
+    async def _work(self, *, first: Claim | None = None, until_idle: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="mindia-outbox") as threads:
+            async with AsyncExitStack() as stack:
+                self._hand = _Hand(self._settings, stack, self.outcomes)
+                self._loop = loop
+                try:
+                    if first is not None:
+                        await self._hand.take(first)
+                    await self._rounds(lambda work: loop.run_in_executor(threads, work), until_idle=until_idle)
+                finally:
+                    self._loop = None
+                    await self._hand.let_go()
+
+    async def _rounds(self, run: _Run, *, until_idle: bool) -> None:
+        hand = self._hand
+        renew_at = time.monotonic() + self._lease_s / 3
+        stop_at: float | None = None
+        is_waiting = False
+        while True:
+            if self._stopping and stop_at is None:
+                stop_at = time.monotonic() + self._shutdown_timeout_s
+            if stop_at is not None and (hand.is_empty or time.monotonic() >= stop_at):
+                break
+            hand.news.clear()
+            limit = hand.room() if stop_at is None else 0
+            ended = hand.take_ended()
+            renews = time.monotonic() >= renew_at
+            try:
+                done = await run(
+                    partial(
+                        self._outbox.round,
+                        ended,
+                        limit=limit,
+                        renewed=hand.deliveries if renews else (),
+                        is_waiting=None if until_idle else is_waiting,
+                    )
+                )
+            except DatabaseError as error:
+                hand.ended = [*ended, *hand.ended]
+                if until_idle:
+                    raise
+                _log.warning("the outbox cannot be reached: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            hand.recorded(ended, done.recorded)
+            if renews:
+                hand.lost(done.lost)
+                renew_at = time.monotonic() + self._lease_s / 3
+            claim = done.claim
+            if claim is not None:
+                await hand.take(claim)
+                found = len(claim.deliveries)
+                was_waiting, is_waiting = is_waiting, not found or (is_waiting and found <= _FEW)
+                has_more = claim.after is not None or (is_waiting and not was_waiting and not until_idle)
+                if until_idle and not found and hand.is_empty and claim.after is None and not _is_soon(claim):
+                    return
+                if has_more and hand.room():
+                    continue
+            await self._pause(claim, renew_at=renew_at, stop_at=stop_at)
+        await self._give_back(run)
+
+    async def _pause(self, claim: Claim | None, *, renew_at: float, stop_at: float | None) -> None:
+        hand = self._hand
+        now = time.monotonic()
+        pause_s = min(self._settings.poll.total_seconds(), renew_at - now)
+        if stop_at is not None:
+            pause_s = min(pause_s, stop_at - now)
+        if claim is not None and claim.wait is not None:
+            pause_s = min(pause_s, claim.wait.total_seconds())
+        if hand.held:
+            pause_s = min(pause_s, _HELD_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, pause_s)):
+                await hand.news.wait()
+        if len(hand.deliveries) > _FEW:
+            await asyncio.sleep(_GATHER_S)
+
+    async def _give_back(self, run: _Run) -> None:
+        """Let others have what is still under way."""
+        left = await self._hand.let_go()
+        if left:
+            _log.warning("%d deliveries were still under way; they are for other workers", len(left))
+        try:
+            ended = self._hand.take_ended(with_held=True)
+            done = await run(partial(self._outbox.round, ended, limit=0, is_waiting=False))
+            self._hand.recorded(ended, done.recorded)
+            if left:
+                await run(partial(self._outbox.give_back, left))
+        except DatabaseError as error:
+            _log.warning("deliveries cannot be given back, they come again after their lease: %s", error)
+
+
+@attrs.frozen(kw_only=True)
+class _Round:
+    """What came of a round to the outbox."""
+
+    recorded: Sequence[Recorded]
+    lost: Sequence[ClaimedDelivery] = ()
+    claim: Claim | None = None
+
+
+class _Outbox:
+    """The outbox, as one worker goes to it: always from one thread at a time."""
+
+    def __init__(self, database: Database, settings: Settings, worker_id: UUID | None) -> None:
+        self._database = database
+        self._unit = OwnTransaction(database, ACROSS_TENANTS)
+        self._settings = settings
+        self._worker_id = worker_id
+        self._is_waiting = False
+        self._after: UUID | None = None
+
+    def round(
+        self,
+        ended: Sequence[Attempt],
+        *,
+        limit: int,
+        renewed: Sequence[ClaimedDelivery] = (),
+        is_waiting: bool | None = None,
+    ) -> _Round:
+        """Record ends, renew leases, take what is due.
+
+        Args:
+            ended: Attempts that have ended.
+            limit: How many deliveries are wanted.
+            renewed: Whose leases are renewed.
+            is_waiting: Whether the worker is to be told of events that are written; None for as before.
+        """
+        recorded: Sequence[Recorded] = ()
+        lost: Sequence[ClaimedDelivery] = ()
+        lease = self._settings.webhook_lease
+        if ended:
+            recorded = self._unit.run(lambda session: complete(session, ended, settings=self._settings))
+        if renewed:
+            kept = self._unit.run(lambda session: webhook_outbox.renew(session, renewed, lease=lease))
+            lost = [delivery for delivery in renewed if delivery.id not in kept]
+        worker_id = self._worker_id
+        if worker_id is not None and is_waiting is not None and is_waiting is not self._is_waiting:
+            # Before the claim: what is written before others see it is found by that.
+            self._unit.run(
+                lambda session: session.batch([workers.awaiting_events(worker_id, is_waiting=is_waiting)]), single=True
+            )
+            self._is_waiting = is_waiting
+        claim = None
+        if limit:
+            # Not tried again after a lost connection: what was claimed by then waits for its lease, and more would.
+            with self._database.transaction(ACROSS_TENANTS, single=True) as session:
+                claim = webhook_outbox.claim(session, limit=limit, lease=lease, after=self._after)
+            self._after = claim.after
+        return _Round(recorded=recorded, lost=lost, claim=claim)
+
+    def give_back(self, deliveries: Sequence[ClaimedDelivery]) -> _Round:
+        """Let others have deliveries that were not sent to the end."""
+        self._unit.run(lambda session: webhook_outbox.give_back(session, deliveries))
+        return _Round(recorded=())
+
+
+class _Hand:
+    """What is under way.
+
+    Attributes:
+        news: Is set when something ended, and when the outbox is to be looked at.
+        ended: Attempts that have ended and are not on record.
+        held: Those among them that cannot be recorded now.
+    """
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack, outcomes: Counter[AttemptOutcome]) -> None:
+        self.news = asyncio.Event()
+        self.ended: list[Attempt] = []
+        self.held: list[Attempt] = []
+        self._held_until = 0.0
+        self._flying: dict[asyncio.Task[None], tuple[ClaimedDelivery, float]] = {}
+        self._settings = settings
+        self._stack = stack
+        self._outcomes = outcomes
+        self._most = min(_SLOW_FACTOR * settings.webhook_concurrency, _sockets())
+        self._sender: Sender | None = None
+        self._box: SecretBox | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is under way, and all that was is on record."""
+        return not self._flying and not self.ended and not self.held
+
+    @property
+    def deliveries(self) -> list[ClaimedDelivery]:
+        """Those that are leased."""
+        ended = (attempt.delivery for attempt in (*self.ended, *self.held))
+        return [*(delivery for delivery, _ in self._flying.values()), *ended]
+
+    def room(self) -> int:
+        """Return how many more may be claimed; none where so few could that it is better to wait for more."""
+        slow_before = time.monotonic() - _SLOW_S
+        quick = sum(begun > slow_before for _, begun in self._flying.values())
+        room = min(self._settings.webhook_concurrency - quick, self._most - len(self._flying))
+        return room if room * _MIN_SHARE >= self._settings.webhook_concurrency or not self._flying else 0
+
+    async def take(self, claim: Claim) -> None:
+        """Begin to send what was claimed."""
+        if not claim.deliveries:
+            return
+        if self._sender is None:
+            await self._open()
+        for delivery in claim.deliveries:
+            task = asyncio.create_task(self._deliver(delivery))
+            self._flying[task] = (delivery, time.monotonic())
+            task.add_done_callback(self._landed)
+
+    def take_ended(self, *, with_held: bool = False) -> list[Attempt]:
+        """Take out what is to be recorded now."""
+        ended, self.ended = self.ended, []
+        if self.held and (with_held or time.monotonic() >= self._held_until):
+            ended, self.held = self.held + ended, []
+        return ended
+
+    def recorded(self, ended: Sequence[Attempt], recorded: Sequence[Recorded]) -> None:
+        """Take note of what is on record, and of what has to be told again."""
+        for attempt, what in zip(ended, recorded, strict=True):
+            match what:
+                case Recorded.RECORDED:
+                    self._outcomes[attempt.outcome] += 1
+                case Recorded.BUSY:
+                    self.held.append(attempt)
+                    self._held_until = time.monotonic() + _HELD_S
+                case Recorded.LOST:
+                    _log.warning("delivery %d was taken from this worker while it was sent", attempt.delivery.id)
+
+    def lost(self, deliveries: Sequence[ClaimedDelivery]) -> None:
+        """Call off what was given to others."""
+        gone = set(deliveries)
+        for task, (delivery, _) in self._flying.items():
+            if delivery in gone:
+                task.cancel()
+
+    async def let_go(self) -> list[ClaimedDelivery]:
+        """Call off all that is under way, and return it."""
+        left = dict(self._flying)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        return [delivery for task, (delivery, _) in left.items() if task.cancelled()]
+
+    async def _open(self) -> None:
+        try:
+            from mindia.delivery.secrets import SecretBox
+            from mindia.delivery.sender import Sender
+        except ImportError as error:
+            raise MissingExtraError("Delivering webhooks", extra="webhooks") from error
+        settings = self._settings
+        sender = Sender(Guard.of(settings), timeout_s=settings.webhook_timeout.total_seconds(), grace_s=_GRACE_S)
+        self._sender = await self._stack.enter_async_context(sender)
+        self._box = SecretBox(settings)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        del self._flying[task]
+        self.news.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a delivery cannot be sent", exc_info=error)
+
+    async def _deliver(self, delivery: ClaimedDelivery) -> None:
+        from mindia.delivery.signing import headers
+
+        assert self._sender is not None
+        assert self._box is not None
+        started_at = datetime.now(UTC)
+        begun = time.monotonic()
+        result = None
+        try:
+            secrets = [
+                self._box.open(sealed, webhook_id=delivery.webhook_id, tenant_id=delivery.tenant_id)
+                for sealed in delivery.sealed_secrets
+            ]
+            result = await self._sender.send(
+                url=delivery.url, body=delivery.body, headers=headers(delivery, secrets, at=started_at)
+            )
+        except MindiaError as error:
+            _log.error("delivery %d cannot be signed: %s", delivery.id, error)
+        if result is None:
+            attempt = Attempt(
+                delivery=delivery,
+                started_at=started_at,
+                duration=timedelta(seconds=time.monotonic() - begun),
+                outcome=AttemptOutcome.FAILED,
+                error_code="secret_unreadable",
+            )
+        else:
+            attempt = Attempt(
+                delivery=delivery,
+                started_at=started_at,
+                duration=timedelta(seconds=result.duration_s),
+                outcome=result.outcome,
+                status_code=result.status_code,
+                error_code=result.error_code,
+                response=result.response,
+                address=result.address,
+                retry_after=result.retry_after,
+            )
+        self.ended.append(attempt)
+
+
+def _is_soon(claim: Claim) -> bool:
+    return claim.wait is not None and claim.wait.total_seconds() <= _SOON_S
+
+
+def _sockets() -> int:
+    """Return how many connections there may be, at most, by the limit of the system: half of the file descriptors."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if soft == resource.RLIM_INFINITY else max(16, soft // 2)
