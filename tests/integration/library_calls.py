@@ -11,7 +11,19 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from mindia import IssuedApiKey, Library, LibraryTransaction, Media, MediaKind, Settings, Staged, Task, User
+from mindia import (
+    IssuedApiKey,
+    Library,
+    LibraryTransaction,
+    Media,
+    MediaKind,
+    Settings,
+    Staged,
+    Task,
+    User,
+    Webhook,
+    WebhookEvent,
+)
 from mindia._ids import uuid7
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import TransactionError
@@ -44,10 +56,14 @@ class Known:
     ended: Task
     user: User
     issued: IssuedApiKey
+    webhook: Webhook
+    delivery: WebhookEvent
 
     @classmethod
     def of(cls, library: Library, *, filename: str = "harbour.jpg") -> Known:
         item = library.media.add(samples.image(), filename=filename)
+        webhook = new_webhook(library)
+        delivery = library.webhooks.test(webhook)
         return cls(
             staged=library.media.stage(samples.image(color="navy"), filename="staged.jpg"),
             staged_too=library.media.stage(samples.image(color="plum"), filename="staged_too.jpg"),
@@ -59,12 +75,39 @@ class Known:
             ended=library.tasks.cancel(task_of_nothing(library)),
             user=new_user(library),
             issued=library.api_keys.issue("robot", role="viewer"),
+            webhook=library.webhooks.pause(webhook),
+            delivery=delivery,
         )
 
 
 def new_user(library: Library) -> User:
     """Make a user with an e-mail address that no other one has."""
     return library.users.create(f"{uuid4().hex}@example.org", password=PASSWORD)
+
+
+def new_webhook(library: Library) -> Webhook:
+    """Register an endpoint that is told of next to nothing, and whose name needs no look-up."""
+    return library.webhooks.register("https://93.184.216.34/", events=["webhook.disabled"]).webhook
+
+
+@attrs.frozen
+class OrderShipped:
+    """An event of the host's."""
+
+    number: int
+
+
+def _emit(library: Library, _: Known) -> object:
+    if "order.shipped" not in library._context.events:
+        library._context.events.declare("order.shipped", OrderShipped)
+    return library.webhooks.emit(OrderShipped(7))
+
+
+def _test(library: Library, known: Known) -> WebhookEvent:
+    library.webhooks.resume(known.webhook)
+    delivery = library.webhooks.test(known.webhook)
+    library.webhooks.pause(known.webhook)  # nobody shall be sent anything
+    return delivery
 
 
 def _embedding_of(item: Media) -> GenerateEmbedding:
@@ -151,6 +194,22 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "users.list": lambda library, _: list(library.users.list()),
     "users.set_password": lambda library, known: library.users.set_password(known.user.id, PASSWORD),
     "users.set_role": lambda library, known: library.users.set_role(known.user.id, "admin"),
+    "webhooks.attempts": lambda library, known: library.webhooks.attempts(known.delivery),
+    "webhooks.deliveries": lambda library, _: list(library.webhooks.deliveries()),
+    "webhooks.delivery": lambda library, known: library.webhooks.delivery(known.delivery.id),
+    "webhooks.emit": _emit,
+    "webhooks.get": lambda library, known: library.webhooks.get(known.webhook.id),
+    "webhooks.health": lambda library, known: library.webhooks.health(known.webhook),
+    "webhooks.list": lambda library, _: list(library.webhooks.list()),
+    "webhooks.recover": lambda library, known: library.webhooks.recover(known.webhook, since=known.webhook.created_at),
+    "webhooks.register": lambda library, _: new_webhook(library),
+    "webhooks.resend": lambda library, known: library.webhooks.resend(known.delivery),
+    "webhooks.resume": lambda library, known: library.webhooks.resume(known.webhook),
+    "webhooks.rotate_secret": lambda library, known: library.webhooks.rotate_secret(known.webhook),
+    "webhooks.test": _test,
+    "webhooks.pause": lambda library, known: library.webhooks.pause(known.webhook),
+    "webhooks.update": lambda library, known: library.webhooks.update(known.webhook, description="of the shop"),
+    "webhooks.delete": lambda library, known: library.webhooks.delete(known.webhook),
     "media.delete": lambda library, known: library.media.delete(known.item),
     "media.delete_many": _delete_many,
 }

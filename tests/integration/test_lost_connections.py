@@ -95,6 +95,8 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "maintenance.sweep_staged": lambda subject: subject.app.maintenance.sweep_staged(),
     "maintenance.remove_expired": lambda subject: subject.app.maintenance.remove_expired(),
     "maintenance.remove_login_failures": lambda subject: subject.app.maintenance.remove_login_failures(),
+    "maintenance.remove_old_deliveries": lambda subject: subject.app.maintenance.remove_old_deliveries(),
+    "maintenance.renew_webhook_secrets": lambda subject: subject.app.maintenance.renew_webhook_secrets(),
     "maintenance.remove_deleted": lambda subject: subject.app.maintenance.remove_deleted(),
     "maintenance.remove_deleted_tenants": lambda subject: subject.app.maintenance.remove_deleted_tenants(),
     "run": lambda subject: subject.app.run(lambda tx: tx.tenants.get(subject.library.tenant_id)),
@@ -135,6 +137,8 @@ class Rows:
     deleted_objects: int = 0
     users: int = 0
     api_keys: int = 0
+    webhooks: int = 0
+    webhook_events: int = 0
 
     def __sub__(self, before: Rows) -> Rows:
         return Rows(**{table: rows - getattr(before, table) for table, rows in attrs.asdict(self).items()})
@@ -179,10 +183,15 @@ EFFECTS = {
     "tenants.delete": Rows(tenants=1),  # that it makes itself; the row stays until it is removed
     "tenants.import_archive": Rows(tenants=1, images=2, search_documents=2, tasks=2, users=1),
     "users.create": Rows(users=1),
+    "webhooks.delete": Rows(webhooks=-1, webhook_events=-1),
+    "webhooks.register": Rows(webhooks=1),
+    "webhooks.test": Rows(webhook_events=1),
 }
 """What a call that is made once changes; all others change the number of no rows."""
 
-RETURN_NOTHING = {"index.embed", "media.delete", "media.delete_many", "tenants.delete", "tenants.set_quota"}
+RETURN_NOTHING = {
+    "index.embed", "media.delete", "media.delete_many", "tenants.delete", "tenants.set_quota", "webhooks.delete",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.ANSWERED], ids=lambda moment: moment.name)

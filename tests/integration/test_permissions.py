@@ -65,7 +65,16 @@ LEAST_ROLE = {
     "users.list": ADMIN,
     "users.set_password": ADMIN,
     "users.set_role": ADMIN,
-}
+    **dict.fromkeys(
+        (
+            "webhooks.attempts", "webhooks.delete", "webhooks.deliveries", "webhooks.delivery", "webhooks.get",
+            "webhooks.health", "webhooks.list", "webhooks.pause", "webhooks.recover", "webhooks.register",
+            "webhooks.resend", "webhooks.resume", "webhooks.rotate_secret", "webhooks.test", "webhooks.update",
+        ),
+        ADMIN,
+    ),
+    "webhooks.emit": MEMBER,
+}  # fmt: skip
 """The role that may do least of those that may make a call."""
 
 LOWER = {ADMIN: (MEMBER, VIEWER), MEMBER: (VIEWER,), VIEWER: ()}

@@ -27,7 +27,7 @@ from tests.integration.tenant_filters import (
 from tests.integration.tenant_rows import TenantRows, a_row_of_every_table
 
 import mindia
-from mindia import ApiKey, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User
+from mindia import ApiKey, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User, Webhook
 from mindia.db.session import Session
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError
@@ -37,7 +37,7 @@ from mindia.storage.base import StoredObject
 from mindia.testing import samples
 
 
-def _foreign(found: Iterable[User | ApiKey], library: Library) -> list[User | ApiKey]:
+def _foreign(found: Iterable[User | ApiKey | Webhook], library: Library) -> list[User | ApiKey | Webhook]:
     return [each for each in found if each.tenant_id != library.tenant_id]
 
 
@@ -61,6 +61,10 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "usage": lambda library, _: library.usage().by_type,
     "users.create": lambda library, known: CALLS["users.create"](library, known) and None,
     "users.list": lambda library, _: _foreign(library.users.list(), library),
+    "webhooks.deliveries": lambda library, _: list(library.webhooks.deliveries()),
+    "webhooks.emit": lambda library, known: CALLS["webhooks.emit"](library, known) and None,
+    "webhooks.list": lambda library, _: _foreign(library.webhooks.list(), library),
+    "webhooks.register": lambda library, known: CALLS["webhooks.register"](library, known) and None,
 }
 """Calls that name nothing; of a tenant that has nothing, each returns nothing."""
 
@@ -197,6 +201,7 @@ def every_call(library: Library) -> list[Call]:
         lambda tx: tx.media.delete(shared[1]),
         lambda tx: tx.media.find(metadata={"place": "Lisbon"}),
         lambda tx: tx._context.leases.renew(tx.tenant_id, staged[0].id),
+        lambda tx: list(tx.webhooks.deliveries(known.webhook)),
         lambda tx: in_session(tx, lambda session: media.get_expired(session, tx.tenant_id, [expired.id])),
         lambda tx: in_session(tx, lambda session: api_keys.note_use(session, tx.tenant_id, known.issued.key.id)),
         lambda tx: in_session(tx, lambda session: _transfer(session, tx.tenant_id, kinds)),
@@ -255,6 +260,7 @@ ACROSS_TENANTS = {
     "tenant_deletion.": "of maintenance, which removes what is left of tenants",
     "objects._DONE": "of maintenance, which goes over all tenants",
     "objects._POSTPONE": "of maintenance, which goes over all tenants",
+    "webhooks._RESEAL": "of maintenance, which goes over all tenants",
     "quotas._SET": "of app.tenants",
     "quotas._CLEAR": "of app.tenants",
 }

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from tests.integration.library_calls import CALLS, Known, public_calls
+from tests.integration.library_calls import CALLS, SETTINGS, Known, public_calls
 
 import mindia
 from mindia import Library, LocalStorage, Mindia, Tenant, TenantStatus
@@ -232,7 +232,7 @@ def test_a_library_is_of_a_tenant_or_its_id_and_of_nothing_else(app: Mindia, ten
 
 
 def test_a_task_with_another_tenants_id_does_not_reach_its_item(fresh_database_url: str) -> None:
-    with mindia.connect(fresh_database_url, storage=mindia.MemoryStorage()) as app:
+    with mindia.connect(fresh_database_url, storage=mindia.MemoryStorage(), settings=SETTINGS) as app:
         acme, globex = app.library(app.tenants.create("Acme")), app.library(app.tenants.create("Globex"))
         known = Known.of(acme)
         app.run_until_idle()

@@ -139,10 +139,7 @@ def verify_webhook(
         raise InvalidError("secrets is empty: a receiver needs the secret of its endpoint")
     if not isinstance(tolerance, timedelta) or tolerance < timedelta():
         raise InvalidError(f"tolerance must be a timedelta that is not negative, not {tolerance!r}")
-    try:
-        raw = body.encode() if isinstance(body, str) else bytes(body)
-    except (UnicodeEncodeError, TypeError, ValueError):
-        raise WebhookSignatureError("the body is not bytes, or not text that has bytes") from None
+    raw = _bytes_of(body)
     message_id, timestamp, given = (_header(headers, name) for name in (_ID, _TIMESTAMP, _SIGNATURE))
     sent_at = _sent_at(timestamp)
     if not _is_signed(keys, message_id, timestamp, raw, given):
@@ -158,6 +155,17 @@ def verify_webhook(
     except (ValueError, RecursionError):
         raise WebhookSignatureError("the body of the webhook is no JSON") from None
     return WebhookMessage(id=message_id, sent_at=sent_at, payload=payload)
+
+
+def _bytes_of(body: object) -> bytes:
+    try:
+        if isinstance(body, str):
+            return body.encode()
+    except UnicodeEncodeError:
+        raise WebhookSignatureError("the body is text that has no bytes") from None
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise WebhookSignatureError(f"the body must be bytes, not {type(body).__name__}")
+    return bytes(body)
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:

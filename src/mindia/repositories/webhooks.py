@@ -83,6 +83,7 @@ returning {_COLUMNS}
 _SEALED_OTHERWISE = """
 select w.tenant_id, w.id, w.signing_secret, w.previous_secret from mindia.webhooks w
 where (%(after)s::uuid is null or w.id > %(after)s)
+  and w.signing_secret is not null
   and (not starts_with(w.signing_secret, %(prefix)s) or not starts_with(w.previous_secret, %(prefix)s))
 order by w.id limit %(limit)s
 """

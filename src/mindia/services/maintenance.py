@@ -20,9 +20,12 @@ from mindia.services._keys import original_key
 from mindia.storage.base import Storage
 
 if TYPE_CHECKING:
+    from mindia.delivery.secrets import SecretBox
     from mindia.domain.tenant_deletion import TenantDeletionProgress, TenantDeletionReport
+    from mindia.repositories.webhooks import Sealed
 
 _BATCH = 100
+_DELIVERIES = 1000
 _MAX_EXPIRED = 10_000
 """At one go; the next one takes the rest."""
 
@@ -120,6 +123,72 @@ class Maintenance(Handle):
     def remove_login_failures(self) -> int:
         """Forget failed log-ins that are held against nobody any more, and return how many addresses had some."""
         return OwnTransaction(self._database, ACROSS_TENANTS).run(login_failures.remove_expired, single=True)
+
+    def remove_old_deliveries(self) -> int:
+        """Delete what was delivered to webhooks, or given up on, before `Settings.webhook_retention`.
+
+        Its attempts go with it, and so does what has waited as long for endpoints that are not active.
+
+        Returns:
+            How many deliveries that were.
+        """
+        from mindia.repositories import webhook_log
+
+        unit = OwnTransaction(self._database, ACROSS_TENANTS)
+        unit.run(webhook_log.prune_leases)
+        removed = 0
+        while True:
+            gone = unit.run(
+                lambda session: webhook_log.prune(
+                    session, older_than=self._settings.webhook_retention, limit=_DELIVERIES
+                )
+            )
+            removed += gone
+            if gone < _DELIVERIES:
+                return removed
+
+    def renew_webhook_secrets(self) -> int:
+        """Encrypt with `Settings.secret_key` what is encrypted with one of `Settings.previous_secret_keys`.
+
+        Returns:
+            How many endpoints had such secrets; 0 means that the previous keys are not needed for webhooks any more.
+        """
+        from mindia.delivery.secrets import SecretBox
+        from mindia.repositories import webhooks
+
+        self._database.check_open()
+        box = SecretBox(self._settings)
+        if not self._settings.previous_secret_keys or (prefix := box.prefix) is None:
+            return 0
+        unit = OwnTransaction(self._database, ACROSS_TENANTS)
+        renewed, after = 0, None
+        while True:
+            page = unit.run(
+                lambda session, after=after: webhooks.sealed_otherwise(  # type: ignore[misc]  # mypy cannot type the default
+                    session, prefix=prefix, after=after, limit=_BATCH
+                ),
+                single=True,
+            )
+            for old in page:
+                renewed += self._renew(unit, box, old)
+            if len(page) < _BATCH:
+                return renewed
+            after = page[-1].webhook_id
+
+    def _renew(self, unit: OwnTransaction, box: SecretBox, old: Sealed) -> bool:
+        from mindia.repositories import webhooks
+
+        names = {"tenant_id": old.tenant_id, "webhook_id": old.webhook_id}
+        try:
+            sealed, previous = (
+                None if each is None else box.seal(box.open(each, **names), **names)
+                for each in (old.sealed, old.previous)
+            )
+        except InvalidError as error:
+            _log.warning("a signing secret is left as it is: %s", error)
+            return False
+        assert sealed is not None, "each endpoint has one"
+        return unit.run(lambda session: webhooks.reseal(session, old, sealed=sealed, previous=previous), single=True)
 
     def remove_deleted_tenants(
         self,

@@ -83,6 +83,8 @@ class Housekeeping:
         maintenance.remove_expired()
         removed = maintenance.remove_deleted() + maintenance.sweep_staged()
         maintenance.remove_login_failures()
+        maintenance.remove_old_deliveries()
+        maintenance.renew_webhook_secrets()
         self.removed += removed
         self.prune()
         return removed
