@@ -6,7 +6,7 @@ alter table mindia.webhooks drop column open_until;
 alter table mindia.webhooks add column description text not null default '';
 alter table mindia.webhooks add column includes_url boolean not null default false;
 alter table mindia.webhooks add column resumed_at timestamptz;
-alter table mindia.webhooks add constraint webhooks_max_per_second_check check (max_per_second > 0);
+alter table mindia.webhooks add constraint webhooks_max_per_second_check check (max_per_second > 0::real);
 
 alter table mindia.webhook_events drop column lease_token;
 alter table mindia.webhook_events drop column leased_until;
