@@ -96,7 +96,6 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "maintenance.remove_expired": lambda subject: subject.app.maintenance.remove_expired(),
     "maintenance.remove_login_failures": lambda subject: subject.app.maintenance.remove_login_failures(),
     "maintenance.remove_old_deliveries": lambda subject: subject.app.maintenance.remove_old_deliveries(),
-    "maintenance.renew_webhook_secrets": lambda subject: subject.app.maintenance.renew_webhook_secrets(),
     "maintenance.remove_deleted": lambda subject: subject.app.maintenance.remove_deleted(),
     "maintenance.remove_deleted_tenants": lambda subject: subject.app.maintenance.remove_deleted_tenants(),
     "run": lambda subject: subject.app.run(lambda tx: tx.tenants.get(subject.library.tenant_id)),

@@ -14,7 +14,7 @@ from mindia.db.session import Session, Statement
 from mindia.domain.webhooks import Attempt, AttemptCause, AttemptOutcome, Claim, ClaimedDelivery, Recorded
 from mindia.repositories._text import storable
 
-_MOST_ENDPOINTS = 1000
+_MOST_ENDPOINTS = 500
 """That one claim walks over; the next one goes on behind them."""
 
 _MAX_RESPONSE_BYTES = 4096
