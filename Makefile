@@ -3,7 +3,7 @@
 # make slow    the tests that take too long for that
 # make check   lint and types
 # make format  formats the code
-# make bench   measures NAME=startup, ingest, find or tasks (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+# make bench   measures NAME=startup, ingest, find, tasks or webhooks (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.
@@ -37,7 +37,7 @@ format: $(VENV)/.dev
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
-bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done)
+bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks webhooks,$(NAME)),$(PEER_VENV)/$(NAME)/.done)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
@@ -46,7 +46,7 @@ clean:
 	rm -rf $(VENV) $(PEER_VENV) $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
-$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python: %/bin/python:
+$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python $(PEER_VENV)/webhooks/bin/python: %/bin/python:
 	$(PYTHON) -m venv $* >/dev/null 2>&1 || { \
 	  rm -rf $* && $(PYTHON) -m venv --without-pip $* && \
 	  $(PYTHON) -m pip --quiet --python $@ install pip; }
@@ -64,6 +64,6 @@ $(VENV)/.demo: $(VENV)/.base
 	$(RUN) -m pip install --quiet --disable-pip-version-check --group demo
 	@touch $@
 
-$(PEER_VENV)/pixeltable/.done $(PEER_VENV)/tasks/.done: %/.done: pyproject.toml | %/bin/python
+$(PEER_VENV)/pixeltable/.done $(PEER_VENV)/tasks/.done $(PEER_VENV)/webhooks/.done: %/.done: pyproject.toml | %/bin/python
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --group bench-$(notdir $*)
 	@touch $@
