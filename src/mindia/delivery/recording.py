@@ -11,8 +11,8 @@ from mindia.db.session import Session
 from mindia.delivery.schedule import next_wait
 from mindia.domain.events import Event, WebhookDisabled
 from mindia.domain.webhooks import Attempt, Recorded
-from mindia.repositories import events, webhook_outbox
-from mindia.repositories.webhook_outbox import Breaker, DisabledEndpoint
+from mindia.repositories import events, webhook_ends
+from mindia.repositories.webhook_ends import Breaker, DisabledEndpoint
 
 
 def complete(session: Session, attempts: Sequence[Attempt], *, settings: Settings) -> list[Recorded]:
@@ -28,7 +28,7 @@ def complete(session: Session, attempts: Sequence[Attempt], *, settings: Setting
     """
     if not attempts:
         return []
-    ends = webhook_outbox.end(
+    ends = webhook_ends.end(
         session,
         attempts,
         [next_wait(attempt, settings) for attempt in attempts],

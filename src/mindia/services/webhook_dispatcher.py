@@ -26,9 +26,16 @@ from mindia.errors import ConflictError, InvalidError, NotFoundError
 from mindia.repositories import events as outbox
 from mindia.repositories import webhook_log
 from mindia.repositories import webhooks as repository
-from mindia.repositories._text import storable
 from mindia.repositories.webhooks import NewWebhook
 from mindia.services._named import named, shown
+from mindia.services._webhooks import (
+    checked_description,
+    checked_flag,
+    checked_in_flight,
+    checked_rate,
+    delivery_id_of,
+    id_of,
+)
 from mindia.services.context import TenantContext
 
 T = TypeVar("T")
@@ -38,11 +45,7 @@ MAX_EVENT_BYTES = 256 * 1024
 
 _PAGE = 100
 _MAX_URL = 512
-_MAX_DESCRIPTION = 1000
-_MAX_IN_FLIGHT = 1000
-_MAX_PER_SECOND = 100_000
 _MAX_OVERLAP = timedelta(days=30)
-_MAX_ID = 2**63 - 1
 
 
 class _Unchanged(Enum):
@@ -103,10 +106,10 @@ class WebhookDispatcher(Handle):
             url=self._checked_url(url),
             events=context.events.checked(events),
             sealed=context.secret_box.seal(raw, tenant_id=context.tenant_id, webhook_id=webhook_id),
-            description=_checked_description(description),
-            is_ordered=_checked_flag(is_ordered, argument="is_ordered"),
-            max_in_flight=_checked_in_flight(max_in_flight),
-            max_per_second=_checked_rate(max_per_second),
+            description=checked_description(description),
+            is_ordered=checked_flag(is_ordered, argument="is_ordered"),
+            max_in_flight=checked_in_flight(max_in_flight),
+            max_per_second=checked_rate(max_per_second),
             includes_url=self._checked_includes_url(includes_url),
         )
 
@@ -174,18 +177,18 @@ class WebhookDispatcher(Handle):
             NotFoundError: There is no such endpoint.
             PermissionDeniedError: The user of the library is no admin.
         """
-        rate = _checked_rate(max_per_second) if not isinstance(max_per_second, _Unchanged) else max_per_second
+        rate = checked_rate(max_per_second) if not isinstance(max_per_second, _Unchanged) else max_per_second
         changes: dict[str, object] = {
             "url": _unless_unchanged(url, self._checked_url),
             "events": _unless_unchanged(events, lambda given: [*self._context.events.checked(given)]),
-            "description": _unless_unchanged(description, _checked_description),
-            "is_ordered": _unless_unchanged(is_ordered, lambda flag: _checked_flag(flag, argument="is_ordered")),
-            "max_in_flight": _unless_unchanged(max_in_flight, _checked_in_flight),
+            "description": _unless_unchanged(description, checked_description),
+            "is_ordered": _unless_unchanged(is_ordered, lambda flag: checked_flag(flag, argument="is_ordered")),
+            "max_in_flight": _unless_unchanged(max_in_flight, checked_in_flight),
             "max_per_second": math.nan if rate is None else _unless_unchanged(rate, float),
             "includes_url": _unless_unchanged(includes_url, self._checked_includes_url),
         }
         return self._changed(
-            _id(webhook), lambda session, tenant_id, key: repository.update(session, tenant_id, key, changes)
+            id_of(webhook), lambda session, tenant_id, key: repository.update(session, tenant_id, key, changes)
         )
 
     def pause(self, webhook: Webhook | UUID) -> Webhook:
@@ -195,7 +198,7 @@ class WebhookDispatcher(Handle):
             NotFoundError: There is no such endpoint.
             PermissionDeniedError: The user of the library is no admin.
         """
-        return self._changed(_id(webhook), repository.pause)
+        return self._changed(id_of(webhook), repository.pause)
 
     def resume(self, webhook: Webhook | UUID) -> Webhook:
         """Send to an endpoint again, be it paused, disabled, or left alone for a while because it fails.
@@ -204,7 +207,7 @@ class WebhookDispatcher(Handle):
             NotFoundError: There is no such endpoint.
             PermissionDeniedError: The user of the library is no admin.
         """
-        return self._changed(_id(webhook), repository.resume)
+        return self._changed(id_of(webhook), repository.resume)
 
     def delete(self, webhook: Webhook | UUID) -> None:
         """Delete an endpoint, with its deliveries and what is known of them.
@@ -213,7 +216,7 @@ class WebhookDispatcher(Handle):
             NotFoundError: There is no such endpoint.
             PermissionDeniedError: The user of the library is no admin.
         """
-        webhook_id = _id(webhook)
+        webhook_id = id_of(webhook)
 
         def work(session: Session) -> bool:
             return repository.delete(session, self._context.tenant_id, webhook_id) or session.repeated
@@ -242,7 +245,7 @@ class WebhookDispatcher(Handle):
             raise InvalidError(
                 f"overlap must be a timedelta of nothing to {_MAX_OVERLAP.days} days, not {shown(overlap)}"
             )
-        webhook_id, context = _id(webhook), self._context
+        webhook_id, context = id_of(webhook), self._context
         raw = signing.new_secret() if secret is None else signing.secret_of(secret)
         sealed = context.secret_box.seal(raw, tenant_id=context.tenant_id, webhook_id=webhook_id)
         changed = self._changed(
@@ -287,7 +290,7 @@ class WebhookDispatcher(Handle):
             NotFoundError: There is no such endpoint.
             PermissionDeniedError: The user of the library is no admin.
         """
-        found = self.get(_id(webhook))
+        found = self.get(id_of(webhook))
         if not found.is_active:
             raise ConflictError(f"webhook {found.id} is {found.status}: resume it first, with library.webhooks.resume")
         event = self._event("webhook.test", WebhookTest(webhook_id=found.id))
@@ -310,7 +313,7 @@ class WebhookDispatcher(Handle):
             PermissionDeniedError: The user of the library is no admin.
         """
         wanted = None if status is None else named(status, DeliveryStatus, argument="status")
-        webhook_id = None if webhook is None else _id(webhook)
+        webhook_id = None if webhook is None else id_of(webhook)
         return self._deliveries(webhook_id, wanted)
 
     def delivery(self, delivery_id: int) -> WebhookEvent:
@@ -329,7 +332,7 @@ class WebhookDispatcher(Handle):
             NotFoundError: There is no such delivery.
             PermissionDeniedError: The user of the library is no admin.
         """
-        key, tenant_id = _delivery_id(delivery), self._context.tenant_id
+        key, tenant_id = delivery_id_of(delivery), self._context.tenant_id
         found = self._context.as_admin.run(lambda session: webhook_log.attempts(session, tenant_id, key), single=True)
         if not found:
             self.delivery(key)
@@ -342,7 +345,7 @@ class WebhookDispatcher(Handle):
             NotFoundError: There is no such delivery.
             PermissionDeniedError: The user of the library is no admin.
         """
-        return self._found_delivery(_delivery_id(delivery), webhook_log.resend)
+        return self._found_delivery(delivery_id_of(delivery), webhook_log.resend)
 
     def recover(self, webhook: Webhook | UUID, *, since: datetime) -> int:
         """Send again all that was given up on of what happened since a time, and return how many events that are.
@@ -358,7 +361,7 @@ class WebhookDispatcher(Handle):
         """
         if not isinstance(since, datetime) or since.tzinfo is None:
             raise InvalidError(f"since must be a datetime with a time zone, not {shown(since)}")
-        webhook_id, tenant_id = _id(webhook), self._context.tenant_id
+        webhook_id, tenant_id = id_of(webhook), self._context.tenant_id
         recovered = self._context.as_admin.run(
             lambda session: webhook_log.recover(session, tenant_id, webhook_id, since=since), single=True
         )
@@ -382,7 +385,7 @@ class WebhookDispatcher(Handle):
             raise InvalidError(f"window must be a timedelta that is longer than nothing, not {shown(window)}")
         since = datetime.now(UTC) - window
         return self._changed(
-            _id(webhook), lambda session, tenant_id, key: webhook_log.health(session, tenant_id, key, since=since)
+            id_of(webhook), lambda session, tenant_id, key: webhook_log.health(session, tenant_id, key, since=since)
         )
 
     def _deliveries(self, webhook_id: UUID | None, status: DeliveryStatus | None) -> Iterator[WebhookEvent]:
@@ -420,7 +423,7 @@ class WebhookDispatcher(Handle):
     def _found_delivery(
         self, delivery_id: int, work: Callable[[Session, UUID, int], WebhookEvent | None]
     ) -> WebhookEvent:
-        key, tenant_id = _delivery_id(delivery_id), self._context.tenant_id
+        key, tenant_id = delivery_id_of(delivery_id), self._context.tenant_id
         found = self._context.as_admin.run(lambda session: work(session, tenant_id, key), single=True)
         if found is None:
             raise NotFoundError(f"there is no delivery {key}")
@@ -435,30 +438,12 @@ class WebhookDispatcher(Handle):
         return url
 
     def _checked_includes_url(self, given: bool) -> bool:  # noqa: FBT001 - a value that is checked
-        wanted = _checked_flag(given, argument="includes_url")
+        wanted = checked_flag(given, argument="includes_url")
         if wanted and self._context.settings.public_url is None:
             raise InvalidError(
                 "includes_url needs Settings.public_url: the address below which mindia.serving.MediaFiles serves media"
             )
         return wanted
-
-
-def _id(webhook: Webhook | UUID) -> UUID:
-    if isinstance(webhook, Webhook):
-        return webhook.id
-    if not isinstance(webhook, UUID):
-        raise InvalidError(f"webhook must be a Webhook or its UUID, not {type(webhook).__name__}")
-    return webhook
-
-
-def _delivery_id(delivery: WebhookEvent | int) -> int:
-    if isinstance(delivery, WebhookEvent):
-        return delivery.id
-    if not isinstance(delivery, int) or isinstance(delivery, bool):
-        raise InvalidError(f"delivery must be a WebhookEvent or its number, not {type(delivery).__name__}")
-    if not 0 <= delivery <= _MAX_ID:
-        raise NotFoundError(f"there is no delivery {shown(delivery)}")
-    return delivery
 
 
 def _not_found(webhook_id: UUID) -> NotFoundError:
@@ -467,31 +452,3 @@ def _not_found(webhook_id: UUID) -> NotFoundError:
 
 def _unless_unchanged(given: T | _Unchanged, checked: Callable[[T], object]) -> object:
     return None if isinstance(given, _Unchanged) else checked(given)
-
-
-def _checked_description(description: str) -> str:
-    if not isinstance(description, str) or len(description) > _MAX_DESCRIPTION:
-        raise InvalidError(f"description must be a text of at most {_MAX_DESCRIPTION} characters")
-    return storable(description)
-
-
-def _checked_flag(given: bool, *, argument: str) -> bool:  # noqa: FBT001 - a value that is checked
-    if not isinstance(given, bool):
-        raise InvalidError(f"{argument} must be True or False, not {shown(given)}")
-    return given
-
-
-def _checked_in_flight(given: int) -> int:
-    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _MAX_IN_FLIGHT:
-        raise InvalidError(f"max_in_flight must be a whole number of 1 to {_MAX_IN_FLIGHT}, not {shown(given)}")
-    return given
-
-
-def _checked_rate(given: float | None) -> float | None:
-    if given is None:
-        return None
-    if not isinstance(given, int | float) or isinstance(given, bool) or not 0.001 <= given <= _MAX_PER_SECOND:
-        raise InvalidError(
-            f"max_per_second must be a number of 0.001 to {_MAX_PER_SECOND}, or None, not {shown(given)}"
-        )
-    return float(given)
