@@ -459,6 +459,22 @@ def test_a_transaction_of_the_hosts_holds_up_neither_claims_nor_the_ends_of_othe
     assert sender.end(claimed[:1]) == [Recorded.RECORDED if what == "event" else Recorded.LOST]
 
 
+def test_telling_of_an_endpoint_that_is_disabled_waits_for_nobody(
+    app: Mindia, owner: Owner, sender: Sender, outbox: Outbox, tenant: Tenant, endpoint: UUID
+) -> None:
+    going, staying = (outbox.endpoint(tenant.id, "https://example.org/") for _ in range(2))
+    outbox.emit(endpoint)
+    claimed = sender.claim().deliveries
+    with psycopg.connect(owner.info.dsn, password=owner.info.password or None) as host:
+        host.execute("delete from mindia.webhooks where id = %s", (going,))
+
+        assert sender.end(claimed, 410) == [Recorded.RECORDED]
+
+        host.rollback()
+    told = app.library(tenant).webhooks.deliveries()
+    assert {each.webhook_id for each in told if each.event_type == "webhook.disabled"} == {endpoint, staying}
+
+
 def test_retention_removes_what_has_ended_long_ago_and_what_waits_in_vain(
     app: Mindia, sender: Sender, outbox: Outbox, owner: Owner, tenant: Tenant, endpoint: UUID
 ) -> None:

@@ -11,7 +11,7 @@ from mindia.db.session import Session
 from mindia.delivery.schedule import next_wait
 from mindia.domain.events import Event, WebhookDisabled
 from mindia.domain.webhooks import Attempt, Recorded
-from mindia.repositories import events, webhook_ends
+from mindia.repositories import webhook_ends
 from mindia.repositories.webhook_ends import Breaker, DisabledEndpoint
 
 
@@ -35,7 +35,7 @@ def complete(session: Session, attempts: Sequence[Attempt], *, settings: Setting
         breaker=Breaker(disable_after=settings.webhook_disable_after),
     )
     for disabled in ends.disabled:
-        events.emit(session, disabled.tenant_id, _event(disabled))
+        webhook_ends.tell(session, _event(disabled))
     return ends.recorded
 
 
