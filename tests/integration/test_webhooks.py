@@ -339,6 +339,40 @@ def test_an_event_that_cannot_be_declared_is_refused(app: Mindia, name: Any, dat
     assert app.events.names == tuple(sorted([*BUILT_IN, "order.shipped"]))
 
 
+# Waking who sends.
+
+
+WAKES: dict[str, Callable[[Library, Webhook], object]] = {
+    "an item": lambda library, _: library.media.add(samples.image()),
+    "an event": lambda library, _: library.webhooks.emit(OrderShipped(1)),
+    "a test": lambda library, webhook: library.webhooks.test(webhook),
+    "sending again": lambda library, webhook: library.webhooks.resend(next(library.webhooks.deliveries(webhook))),
+    "resuming": lambda library, webhook: library.webhooks.resume(webhook),
+}
+
+
+@pytest.mark.parametrize("call", WAKES.values(), ids=WAKES)
+def test_who_waits_for_events_is_woken_at_the_commit_and_nobody_else(
+    library: Library, webhook: Webhook, database_url: str, call: Callable[[Library, Webhook], object]
+) -> None:
+    library.webhooks.emit(OrderShipped(0))
+    worker_id = uuid7()
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("listen mindia_webhooks")
+        call(library, webhook)
+        assert list(owner.notifies(timeout=0)) == []
+        owner.execute(
+            "insert into mindia.workers (id, hostname, pid, awaits_events) values (%s, 'here', 1, true)", (worker_id,)
+        )
+        try:
+            with library.transaction() as tx:
+                call(tx, webhook)
+                assert list(owner.notifies(timeout=0)) == []
+            assert len(list(owner.notifies(timeout=10, stop_after=1))) == 1
+        finally:
+            owner.execute("delete from mindia.workers where id = %s", (worker_id,))
+
+
 # Deliveries.
 
 
