@@ -26,6 +26,12 @@ if _TYPE_CHECKING:
     from mindia.domain.filters import Contains as Contains
     from mindia.domain.filters import Exists as Exists
     from mindia.domain.filters import MediaOrder as MediaOrder
+    from mindia.domain.maintenance import Finding as Finding
+    from mindia.domain.maintenance import MaintenanceReport as MaintenanceReport
+    from mindia.domain.maintenance import Problem as Problem
+    from mindia.domain.maintenance import Repair as Repair
+    from mindia.domain.maintenance import VerifyReport as VerifyReport
+    from mindia.domain.maintenance import VerifyStorage as VerifyStorage
     from mindia.domain.media import Audio as Audio
     from mindia.domain.media import Candidate as Candidate
     from mindia.domain.media import Disposition as Disposition
@@ -77,6 +83,7 @@ if _TYPE_CHECKING:
     from mindia.library import Transaction as Transaction
     from mindia.storage.local import LocalStorage as LocalStorage
     from mindia.storage.memory import MemoryStorage as MemoryStorage
+    from mindia.storage.s3 import S3Storage as S3Storage
     from mindia.worker.context import TaskContext as TaskContext
 
 # Imported when first asked for: `import mindia` costs next to nothing.
@@ -88,6 +95,9 @@ _HOMES = {
     "mindia.domain.archives": ("ExportReport", "ImportReport"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
     "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),
+    "mindia.domain.maintenance": (
+        "Finding", "MaintenanceReport", "Problem", "Repair", "VerifyReport", "VerifyStorage",
+    ),
     "mindia.domain.media": (
         "Audio", "Candidate", "Disposition", "Document", "Image", "Location", "Media",
         "MediaKind", "MediaPage", "OnDuplicate", "ProcessingStatus", "Staged", "Video",
@@ -109,6 +119,7 @@ _HOMES = {
     "mindia.library": ("Library", "LibraryTransaction", "Transaction"),
     "mindia.storage.local": ("LocalStorage",),
     "mindia.storage.memory": ("MemoryStorage",),
+    "mindia.storage.s3": ("S3Storage",),
     "mindia.worker.context": ("TaskContext",),
 }  # fmt: skip
 

@@ -209,7 +209,6 @@ class Mindia(Handle):
         self._schedules: list[Schedule] = []
         self._scan = scan
         self._known_tenants = KnownTenants(settings)
-        register_builtin(self._registry)
         unit = OwnTransaction(self._database, ACROSS_TENANTS)
         self._make_context = partial(
             TenantContext,
@@ -239,6 +238,7 @@ class Mindia(Handle):
         self._passwords = Passwords(settings)
         self._login_attempts = LoginAttempts(self._database, settings)
         self.maintenance = Maintenance(self._database, storage, settings)
+        register_builtin(self._registry, self.maintenance, self.tasks)
         # Also at exit, and when the application is forgotten without being closed.
         self._finalizer = weakref.finalize(self, _close, self._prober, self._database, on_close)
 

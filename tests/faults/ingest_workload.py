@@ -168,4 +168,4 @@ def sweep(url: str, objects: str, grace_s: float) -> None:
     with mindia.connect(url, storage=LocalStorage(objects), settings=settings) as app:
         ready()
         while True:
-            report(str(app.maintenance.sweep_staged()))
+            report(str(app.maintenance.sweep_staged().removed))

@@ -110,6 +110,12 @@ def a_row_of_every_table(host: Connection, library: Library) -> None:
         host.execute("insert into mindia.webhook_states (tenant_id, webhook_id) values (%s, %s)", (tenant, webhook_id))
         host.execute("insert into mindia.quotas values (%s, 1000, null, 5, 5)", (tenant,))
         host.execute(
+            "insert into mindia.uploads (tenant_id, id, s3_bucket, filename, original_filename, max_bytes, expires_at, "
+            "sweep_at) select id, gen_random_uuid(), s3_bucket, 'a', 'a', 1, now() - interval '1 hour', now() "
+            "from mindia.tenants where id = %s",
+            (tenant,),
+        )
+        host.execute(
             "insert into mindia.request_logs (tenant_id, method, path, status_code, response_time_ms) "
             "values (%s, 'GET', '/', 200, 1)",
             (tenant,),

@@ -97,6 +97,8 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "maintenance.remove_login_failures": lambda subject: subject.app.maintenance.remove_login_failures(),
     "maintenance.remove_old_deliveries": lambda subject: subject.app.maintenance.remove_old_deliveries(),
     "maintenance.remove_deleted": lambda subject: subject.app.maintenance.remove_deleted(),
+    "maintenance.remove_uploads": lambda subject: subject.app.maintenance.remove_uploads(),
+    "maintenance.verify": lambda subject: subject.app.maintenance.verify(tenant=subject.library.tenant_id),
     "maintenance.remove_deleted_tenants": lambda subject: subject.app.maintenance.remove_deleted_tenants(),
     "run": lambda subject: subject.app.run(lambda tx: tx.tenants.get(subject.library.tenant_id)),
 }

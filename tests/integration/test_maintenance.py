@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -18,9 +18,9 @@ import pytest
 from psycopg import sql
 
 import mindia
-from mindia import Library, LocalStorage, MemoryStorage, Mindia, Settings, Tenant
+from mindia import Library, LocalStorage, MaintenanceReport, MemoryStorage, Mindia, Settings, Tenant
 from mindia._ids import uuid7
-from mindia.errors import InvalidError, StagedObjectExpiredError, StorageUnavailableError
+from mindia.errors import InvalidError, StagedObjectExpiredError, StorageError, StorageUnavailableError
 from mindia.storage.base import Storage
 from mindia.testing import samples
 from mindia.testing.storage import listed, put
@@ -101,7 +101,7 @@ def test_what_was_staged_is_kept_for_the_grace_period_and_no_longer(
     age(host, 3_590, young.id)
     age(host, 3_610, old.id)
 
-    assert app.maintenance.sweep_staged() == 1
+    assert app.maintenance.sweep_staged().removed == 1
 
     assert list(listed(storage, tenant.s3_bucket)) == [f"originals/{young.id}"]
     assert old.id not in staged_ids(host)
@@ -115,10 +115,10 @@ def test_the_grace_period_is_that_of_the_settings_or_of_the_call(
         app.library(app.tenants.create("Acme")).media.stage(samples.image())
         age(host, 7_200)
 
-        assert app.maintenance.sweep_staged() == 0
-        assert app.maintenance.sweep_staged(older_than=timedelta(hours=3)) == 0
-        assert app.maintenance.sweep_staged(older_than=timedelta(hours=1)) == 1
-        assert app.maintenance.sweep_staged(older_than=timedelta()) == 0
+        assert app.maintenance.sweep_staged().removed == 0
+        assert app.maintenance.sweep_staged(older_than=timedelta(hours=3)).removed == 0
+        assert app.maintenance.sweep_staged(older_than=timedelta(hours=1)).removed == 1
+        assert app.maintenance.sweep_staged(older_than=timedelta()).removed == 0
 
 
 def test_a_negative_grace_period_is_refused(app: Mindia) -> None:
@@ -138,8 +138,8 @@ def test_what_an_open_transaction_is_adding_is_left_alone_however_old_it_is(
         library.transaction(connection=connection) if joined else library.transaction() as tx,
     ):
         item = tx.media.add(staged)
-        assert app.maintenance.sweep_staged() == 0
-        assert app.maintenance.sweep_staged(older_than=timedelta()) == 0
+        assert app.maintenance.sweep_staged().removed == 0
+        assert app.maintenance.sweep_staged(older_than=timedelta()).removed == 0
         assert tx.media.read(item) == samples.image()
 
     assert library.media.read(staged.id) == samples.image()
@@ -154,10 +154,10 @@ def test_what_a_transaction_has_added_and_rolled_back_is_swept(
     with psycopg.connect(idle_database_url) as connection:
         with library.transaction(connection=connection) as tx:
             tx.media.add(staged)
-        assert app.maintenance.sweep_staged() == 0
+        assert app.maintenance.sweep_staged().removed == 0
         connection.rollback()
 
-    assert app.maintenance.sweep_staged() == 1
+    assert app.maintenance.sweep_staged().removed == 1
 
     assert listed(storage, tenant.s3_bucket) == {}
     with pytest.raises(StagedObjectExpiredError):
@@ -171,7 +171,7 @@ def test_what_a_transaction_locks_does_not_hold_up_the_sweep(app: Mindia, librar
 
     with host.transaction():
         host.execute("select from mindia.staged_objects where id = %s for update", (locked.id,))
-        assert app.maintenance.sweep_staged() == len(before) - 1
+        assert app.maintenance.sweep_staged().removed == len(before) - 1
 
     assert staged_ids(host) == {locked.id}
     assert {other.id for other in others}.isdisjoint(staged_ids(host))
@@ -185,7 +185,7 @@ def test_the_sweep_takes_what_a_killed_writer_has_left(
     whole.rename(whole.with_name(f".{staged.id}.part"))
     age(host, 7_200)
 
-    assert app.maintenance.sweep_staged() == 1
+    assert app.maintenance.sweep_staged().removed == 1
 
     assert [path for path in storage.root.rglob("*") if path.is_file()] == []
 
@@ -201,8 +201,8 @@ def test_what_other_tenants_have_is_left_alone(
     age(host, 7_200, old.id)
     library.media.delete(item)
 
-    assert app.maintenance.sweep_staged() == 1
-    assert app.maintenance.remove_deleted() == 1
+    assert app.maintenance.sweep_staged().removed == 1
+    assert app.maintenance.remove_deleted().removed == 1
 
     assert listed(storage, tenant.s3_bucket) == {}
     assert set(listed(storage, globex.s3_bucket)) == {theirs.s3_key, f"originals/{fresh.id}"}
@@ -237,9 +237,9 @@ def test_what_cannot_be_swept_is_put_on_record_and_removed_later(
     age(host, 7_200)
 
     with failing(storage, tenant), caplog.at_level(logging.WARNING, "mindia.maintenance"):
-        assert app.maintenance.sweep_staged() == 1, "what fails is not in the way of the rest"
+        assert app.maintenance.sweep_staged().removed == 1, "what fails is not in the way of the rest"
         assert tenant.s3_bucket in caplog.text
-        assert app.maintenance.sweep_staged() == 0
+        assert app.maintenance.sweep_staged().removed == 0
 
     assert listed(storage, globex.s3_bucket) == {}
     assert list(listed(storage, tenant.s3_bucket)) == [f"originals/{staged.id}"]
@@ -252,7 +252,7 @@ def test_what_cannot_be_swept_is_put_on_record_and_removed_later(
         library.media.add(staged)
 
     make_due(host)
-    assert app.maintenance.remove_deleted() == 1
+    assert app.maintenance.remove_deleted().removed == 1
     assert listed(storage, tenant.s3_bucket) == {}
 
 
@@ -269,7 +269,7 @@ def test_the_bytes_of_a_deleted_item_go_with_all_that_was_made_of_them(
     library.media.delete(gone)
     assert len(listed(storage, tenant.s3_bucket)) == 8
 
-    assert app.maintenance.remove_deleted() == 1
+    assert app.maintenance.remove_deleted().removed == 1
 
     assert set(listed(storage, tenant.s3_bucket)) == {
         kept.s3_key,
@@ -278,7 +278,7 @@ def test_the_bytes_of_a_deleted_item_go_with_all_that_was_made_of_them(
         f"derived/{kept.id}/hls/720p/segment_000.ts",
     }
     assert on_record(host) == []
-    assert app.maintenance.remove_deleted() == 0
+    assert app.maintenance.remove_deleted().removed == 0
 
 
 def test_bytes_that_are_gone_already_are_no_failure(
@@ -288,7 +288,7 @@ def test_bytes_that_are_gone_already_are_no_failure(
     storage.delete(tenant.s3_bucket, [item.s3_key])
     library.media.delete(item)
 
-    assert app.maintenance.remove_deleted() == 1
+    assert app.maintenance.remove_deleted().removed == 1
     assert on_record(host) == []
 
 
@@ -299,10 +299,10 @@ def test_what_a_transaction_is_deleting_is_kept_until_it_commits(
 
     with library.transaction() as tx:
         tx.media.delete(item)
-        assert app.maintenance.remove_deleted() == 0
+        assert app.maintenance.remove_deleted().removed == 0
         assert library.media.read(item) == samples.image()
 
-    assert app.maintenance.remove_deleted() == 1
+    assert app.maintenance.remove_deleted().removed == 1
     assert listed(storage, tenant.s3_bucket) == {}
 
 
@@ -315,18 +315,18 @@ def test_a_removal_that_fails_is_tried_again_after_growing_waits(
 
     with failing(storage, tenant), caplog.at_level(logging.WARNING, "mindia.maintenance"):
         for attempt, longest_s in enumerate(expected, start=1):
-            assert app.maintenance.remove_deleted() == 0
+            assert app.maintenance.remove_deleted().removed == 0
             ((media_id, attempts, wait_s, reason),) = on_record(host)
             assert (media_id, attempts) == (item.id, attempt)
             assert longest_s / 2 < wait_s <= longest_s
             assert "symbolic link" in reason
-            assert app.maintenance.remove_deleted() == 0, "it is not due"
+            assert app.maintenance.remove_deleted().removed == 0, "it is not due"
             assert on_record(host)[0][1] == attempt
             make_due(host)
     assert tenant.s3_bucket in caplog.text
     assert list(listed(storage, tenant.s3_bucket)) == [item.s3_key]
 
-    assert app.maintenance.remove_deleted() == 1
+    assert app.maintenance.remove_deleted().removed == 1
 
     assert listed(storage, tenant.s3_bucket) == {}
     assert on_record(host) == []
@@ -339,13 +339,13 @@ def test_a_removal_that_has_failed_very_often_is_tried_all_the_same(
     host.execute("update mindia.deleted_objects set attempts = 2000000")
 
     with failing(storage, tenant), caplog.at_level(logging.CRITICAL, "mindia.maintenance"):
-        assert app.maintenance.remove_deleted() == 0
+        assert app.maintenance.remove_deleted().removed == 0
     ((_, attempts, wait_s, _),) = on_record(host)
     assert attempts == 2_000_001
     assert 1_800 < wait_s <= 3_600
 
     make_due(host)
-    assert app.maintenance.remove_deleted() == 1
+    assert app.maintenance.remove_deleted().removed == 1
 
 
 def test_a_removal_that_fails_is_not_in_the_way_of_others(
@@ -357,7 +357,7 @@ def test_a_removal_that_fails_is_not_in_the_way_of_others(
     app.library(globex).media.delete(app.library(globex).media.add(samples.image()))
 
     with failing(storage, tenant), caplog.at_level(logging.CRITICAL, "mindia.maintenance"):
-        assert app.maintenance.remove_deleted() == 1
+        assert app.maintenance.remove_deleted().removed == 1
 
     assert listed(storage, globex.s3_bucket) == {}
     assert [row[0] for row in on_record(host)] == [stuck.id]
@@ -387,12 +387,12 @@ def test_a_removal_is_tried_again_whatever_the_store_has_raised(
         storage.error = error
 
         with caplog.at_level(logging.WARNING, "mindia.maintenance"):
-            assert app.maintenance.remove_deleted() == 0
+            assert app.maintenance.remove_deleted().removed == 0
         assert on_record(host)[0][1] == 1
 
         storage.error = None
         make_due(host)
-        assert app.maintenance.remove_deleted() == 1
+        assert app.maintenance.remove_deleted().removed == 1
 
 
 # Many, and at once
@@ -443,8 +443,8 @@ def test_all_that_is_due_is_removed_in_one_go(idle_database_url: str, host: Host
         tenant = app.tenants.create("Acme")
         leave_behind(host, tenant, storage, number)
 
-        assert app.maintenance.sweep_staged() == number
-        assert app.maintenance.remove_deleted() == number
+        assert app.maintenance.sweep_staged().removed == number
+        assert app.maintenance.remove_deleted().removed == number
 
     assert listed(storage, tenant.s3_bucket) == {}
     assert staged_ids(host) == set()
@@ -464,10 +464,10 @@ def test_two_at_once_share_the_work(idle_database_url: str, host: Host, what: st
         first = pool.submit(getattr(one.maintenance, what))
         try:
             assert storage.reached.wait(_WAIT_S)
-            by_the_other = getattr(other.maintenance, what)()
+            by_the_other = getattr(other.maintenance, what)().removed
         finally:
             storage.go_on.set()
-        by_the_first = first.result(_WAIT_S)
+        by_the_first = first.result(_WAIT_S).removed
 
     assert by_the_other == 150, "the first one holds a batch of 100"
     assert by_the_first == 100
@@ -491,7 +491,7 @@ def test_a_maintenance_that_dies_in_the_middle_leaves_the_work_to_the_next(idle_
     with mindia.connect(idle_database_url, storage=storage) as app:
         tenant = app.tenants.create("Acme")
         leave_behind(host, tenant, storage, 5)
-        calls: list[Callable[[], int]] = [app.maintenance.sweep_staged, app.maintenance.remove_deleted]
+        calls: list[Callable[[], MaintenanceReport]] = [app.maintenance.sweep_staged, app.maintenance.remove_deleted]
 
         for call in calls:
             with pytest.raises(KeyboardInterrupt):
@@ -499,7 +499,7 @@ def test_a_maintenance_that_dies_in_the_middle_leaves_the_work_to_the_next(idle_
         assert len(staged_ids(host)) == len(on_record(host)) == 5
         storage.dying = False
 
-        assert [call() for call in calls] == [5, 5]
+        assert [call().removed for call in calls] == [5, 5]
     assert listed(storage, tenant.s3_bucket) == {}
 
 
@@ -593,7 +593,59 @@ def test_keys_leased_ahead_are_not_used_when_they_have_become_old(
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 7_200)
     age(host, 7_200)
-    assert app.maintenance.sweep_staged() == 1
+    assert app.maintenance.sweep_staged().removed == 1
 
     assert library.media.read(library.media.add(samples.image())) == samples.image()
     assert len(listed(storage, tenant.s3_bucket)) == 3
+
+
+# What a step says of itself
+
+
+def test_a_dry_run_says_what_would_go_and_removes_nothing(
+    app: Mindia, library: Library, tenant: Tenant, storage: LocalStorage, host: Host
+) -> None:
+    staged = library.media.stage(samples.image())
+    age(host, 7_200, staged.id)
+    deleted = library.media.add(samples.image(), filename="deleted.jpg")
+    library.media.delete(deleted)
+    expired = library.media.add(
+        samples.image(), filename="expired.jpg", expires_at=datetime.now(UTC) - timedelta(seconds=1)
+    )
+    steps = (app.maintenance.sweep_staged, app.maintenance.remove_deleted, app.maintenance.remove_expired)
+
+    for step, found in zip(steps, (staged, deleted, expired), strict=True):
+        before = listed(storage, tenant.s3_bucket)
+        looked = step(dry_run=True)
+        assert (looked.found, looked.removed, looked.failed, looked.is_dry_run) == (1, 0, 0, True)
+        assert [(each.tenant_id, each.id) for each in looked.examples] == [(tenant.id, found.id)]
+        assert listed(storage, tenant.s3_bucket) == before
+        done = step()
+        assert (done.found, done.removed, done.is_dry_run) == (1, 1, False)
+        assert done.examples == looked.examples
+        assert step(dry_run=True).found == 0
+
+
+def test_it_is_told_how_far_a_step_is(idle_database_url: str, host: Host) -> None:
+    storage = MemoryStorage()
+    with mindia.connect(idle_database_url, storage=storage) as app:
+        leave_behind(host, app.tenants.create("Acme"), storage, 250)
+
+        for step in (app.maintenance.sweep_staged, app.maintenance.remove_deleted):
+            told: list[MaintenanceReport] = []
+            report = step(progress=told.append)
+            assert [each.removed for each in told] == [100, 200, 250]
+            assert (report.found, report.removed, len(report.examples)) == (250, 250, 100)
+
+
+def test_what_the_store_keeps_is_counted_apart_and_the_error_is_told(
+    app: Mindia, library: Library, tenant: Tenant, storage: LocalStorage, host: Host
+) -> None:
+    staged = library.media.stage(samples.image())
+    age(host, 7_200, staged.id)
+
+    with failing(storage, tenant):
+        report = app.maintenance.sweep_staged()
+
+    assert (report.found, report.removed, report.failed) == (1, 0, 1)
+    assert isinstance(report.error, StorageError)

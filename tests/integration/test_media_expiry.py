@@ -110,7 +110,7 @@ def test_an_item_that_expires_later_is_an_item_like_any_other(app: Mindia, libra
         samples.image(), filename="windowsill.jpg", expires_at=datetime.now(UTC) + timedelta(minutes=5)
     )
 
-    assert app.maintenance.remove_expired() == 0
+    assert app.maintenance.remove_expired().removed == 0
     app.run_until_idle()
 
     assert library.media.get(soon.id) == soon
@@ -129,8 +129,8 @@ def test_what_has_expired_is_deleted_with_all_that_hangs_on_it_and_told(
     register(host, library, ["*"])
     expire(host, *items, theirs[0])
 
-    assert app.maintenance.remove_expired() == 5
-    assert app.maintenance.remove_expired() == 0
+    assert app.maintenance.remove_expired().removed == 5
+    assert app.maintenance.remove_expired().removed == 0
 
     assert sorted(told(host, library)) == sorted((f"{item.kind}.deleted", str(item.id)) for item in items)
     assert rows(host, library, "images", "videos", "audios", "documents", "search_documents", "embeddings") == {
@@ -179,7 +179,7 @@ def test_any_number_is_removed_and_told_once_each_also_by_two_at_once(
     with ThreadPoolExecutor(2) as pool:
         removed = [future.result(60) for future in [pool.submit(app.maintenance.remove_expired) for _ in range(2)]]
 
-    assert sum(removed) == 350
+    assert sum(report.removed for report in removed) == 350
     assert sorted(told(host, library)) == sorted(("image.deleted", str(media_id)) for media_id in ids)
     assert rows(host, library, "images", "search_documents") == {}
 
@@ -192,7 +192,7 @@ def test_items_of_a_suspended_tenant_stay_until_it_is_reactivated(
     register(host, library, ["*"])
     app.tenants.suspend(tenant.id)
 
-    assert app.maintenance.remove_expired() == 1
+    assert app.maintenance.remove_expired().removed == 1
     app.run_until_idle()
 
     assert rows(host, library, "images") == {"images": 1}
@@ -201,7 +201,7 @@ def test_items_of_a_suspended_tenant_stay_until_it_is_reactivated(
     assert told(host, library) == []
 
     app.tenants.reactivate(tenant.id)
-    assert app.maintenance.remove_expired() == 1
+    assert app.maintenance.remove_expired().removed == 1
     assert told(host, library) == [("image.deleted", str(item.id))]
 
 
@@ -213,10 +213,10 @@ def test_items_of_a_suspended_tenant_are_not_in_the_way_of_others_however_many_t
     app.tenants.suspend(tenant.id)
     other.media.add(samples.image(), expires_at=PAST)
 
-    assert app.maintenance.remove_expired() == 1
+    assert app.maintenance.remove_expired().removed == 1
 
     app.tenants.reactivate(tenant.id)
-    assert [app.maintenance.remove_expired() for _ in range(5)] == [3, 3, 3, 1, 0]
+    assert [app.maintenance.remove_expired().removed for _ in range(5)] == [3, 3, 3, 1, 0]
 
 
 def test_an_item_that_is_given_more_time_at_the_last_moment_stays(
@@ -232,7 +232,7 @@ def test_an_item_that_is_given_more_time_at_the_last_moment_stays(
             wait_until(lambda: has_passed(host, soon))
             removing = pool.submit(app.maintenance.remove_expired)
             wait_for_a_lock(host)
-        assert removing.result(30) == 0
+        assert removing.result(30).removed == 0
 
     assert check_bytes(app, library, storage, host) == [changed]
     assert told(host, library) == []

@@ -258,11 +258,15 @@ def _add_a_duplicate_in_vain(tx: LibraryTransaction) -> None:
 
 ACROSS_TENANTS = {
     "tenant_deletion.": "of maintenance, which removes what is left of tenants",
+    "objects._DELETE_LATER": "of maintenance, which goes over all tenants",
+    "objects._GIVE_UP": "of maintenance, which goes over all tenants",
     "objects._DONE": "of maintenance, which goes over all tenants",
     "objects._POSTPONE": "of maintenance, which goes over all tenants",
     "webhooks._RESEAL": "of maintenance, which goes over all tenants",
     "quotas._SET": "of app.tenants",
     "quotas._CLEAR": "of app.tenants",
+    "uploads.": "of maintenance, which goes over all tenants",
+    "verification.": "of maintenance, which goes over all tenants",
 }
 """Statements that name a tenant, and are sent as the worker's role; all of a module where its name stands alone."""
 

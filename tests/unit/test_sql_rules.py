@@ -24,7 +24,12 @@ REPOSITORIES = sorted((SOURCE / "repositories").glob("*.py"))
 
 ACROSS_TENANTS = {
     "login_failures._REMOVE_EXPIRED": "what is held against nobody any more goes, of whichever tenant",
+    "media_change._COUNT_EXPIRED": "counts what has expired, of whichever tenant",
     "media_change._EXPIRED": "finds what has expired, of whichever tenant",
+    "objects._COUNT_DUE": "counts what is to be removed, of whichever tenant",
+    "objects._COUNT_STAGED": "counts what the sweep would go over",
+    "objects._LOOK_AT_DUE": "says what is to be removed, of whichever tenant",
+    "objects._LOOK_AT_STAGED": "says what the sweep would go over",
     "objects._TAKE_STAGED": "the sweep goes over what all tenants have left behind",
     "objects._DUE": "the bytes of all tenants are removed in one go",
     "task_claims.FAILED": "takes the tasks that the statement around it has found",
@@ -60,6 +65,9 @@ ACROSS_TENANTS = {
     "webhook_outbox._GIVE_BACK": "fenced by the token, which the claim gave out",
     "webhook_outbox._RENEW": "fenced by the token, which the claim gave out",
     "webhooks._SEALED_OTHERWISE": "secrets of all tenants are encrypted anew in one go",
+    "uploads._COUNT_ABANDONED": "counts what clients of all tenants have left behind",
+    "uploads._LOCK_ABANDONED": "the sweep goes over what clients of all tenants have left behind",
+    "uploads._LOOK_AT_ABANDONED": "says what the sweep would go over",
     "workers._CANCELLED": "reads what a worker has claimed, for whichever tenant",
     "workers._GIVE_BACK": "fenced by worker and attempt, which the claim gave out",
     "workers._RELEASE": "a worker puts back what it has claimed, for whichever tenant",

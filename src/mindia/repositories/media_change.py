@@ -118,6 +118,11 @@ select tenant_id, array_agg(id) from (
 group by tenant_id
 """
 
+_COUNT_EXPIRED = """
+select count(*) from mindia.all_media m join mindia.tenants t on t.id = m.tenant_id
+where m.expires_at <= now() and t.status = 'active'
+"""
+
 
 @attrs.frozen
 class Expired:
@@ -234,3 +239,8 @@ def expired(session: Session, *, limit: int) -> list[Expired]:
 
 def _itself(value: datetime) -> datetime:
     return value
+
+
+def count_expired(session: Session) -> int:
+    """Count the items whose time has come, of tenants that are served."""
+    return session.one(_COUNT_EXPIRED, row=int) or 0

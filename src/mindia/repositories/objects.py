@@ -70,6 +70,35 @@ on conflict on constraint deleted_objects_pkey do nothing
 """
 
 
+_COUNT_STAGED = "select count(*) from mindia.staged_objects where leased_at < now() - %s::interval"
+
+_LOOK_AT_STAGED = """
+select tenant_id, id, s3_bucket from mindia.staged_objects where leased_at < now() - %s::interval
+order by leased_at limit %s
+"""
+
+_COUNT_DUE = "select count(*) from mindia.deleted_objects where next_attempt_at <= now()"
+
+_LOOK_AT_DUE = """
+select tenant_id, id, s3_bucket, s3_keys, s3_prefixes from mindia.deleted_objects
+where next_attempt_at <= now() order by next_attempt_at limit %s
+"""
+
+_GIVE_UP = f"""
+insert into mindia.staged_objects (tenant_id, id, s3_bucket, leased_at)
+select %(tenant_id)s::uuid, lost.id, %(s3_bucket)s, '-infinity' from unnest(%(ids)s::uuid[]) as lost (id)
+where {_UNLESS_DELETED}
+on conflict on constraint staged_objects_pkey do nothing
+"""
+
+_DELETE_LATER = f"""
+insert into mindia.deleted_objects (tenant_id, id, s3_bucket, s3_keys, s3_prefixes)
+select %(tenant_id)s::uuid, %(id)s::uuid, %(s3_bucket)s, %(s3_keys)s::text[], '{{}}'
+where {_UNLESS_DELETED}
+on conflict on constraint deleted_objects_pkey do nothing
+"""
+
+
 @attrs.frozen
 class StagedObject:
     """A key that bytes may stand under although no media row points at them."""
@@ -123,6 +152,38 @@ def is_shared(session: Session, tenant_id: UUID, s3_key: str) -> bool:
 def put_off_staged(session: Session, staged: StagedObject, *, s3_key: str, error: str) -> None:
     """Put the bytes of a staged object on record for removal later, since removing them has failed."""
     session.execute(_PUT_OFF, (staged.tenant_id, staged.id, staged.s3_bucket, [s3_key], storable(error)))
+
+
+def count_staged(session: Session, *, older_than: timedelta) -> int:
+    """Count old staged objects, those among them that an open transaction has taken."""
+    return session.one(_COUNT_STAGED, (older_than,), row=int) or 0
+
+
+def look_at_staged(session: Session, *, older_than: timedelta, limit: int) -> list[StagedObject]:
+    """Read which staged objects are old, the oldest first."""
+    return session.all(_LOOK_AT_STAGED, (older_than, limit), row=StagedObject)
+
+
+def give_up(session: Session, tenant_id: UUID, ids: list[UUID], *, s3_bucket: str) -> None:
+    """Put bytes that are on no record there as staged long ago, so that the sweep removes them, and nobody else."""
+    session.execute(_GIVE_UP, {"tenant_id": tenant_id, "s3_bucket": s3_bucket, "ids": ids})
+
+
+def delete_later(session: Session, tenant_id: UUID, record_id: UUID, s3_keys: list[str], *, s3_bucket: str) -> None:
+    """Put objects that no row points at on record for removal."""
+    session.execute(
+        _DELETE_LATER, {"tenant_id": tenant_id, "id": record_id, "s3_bucket": s3_bucket, "s3_keys": s3_keys}
+    )
+
+
+def count_due(session: Session) -> int:
+    """Count the deleted objects whose bytes are due for removal."""
+    return session.one(_COUNT_DUE, row=int) or 0
+
+
+def look_at_due(session: Session, *, limit: int) -> list[DeletedObject]:
+    """Read which deleted objects are due, the first to be due first."""
+    return session.all(_LOOK_AT_DUE, (limit,), row=DeletedObject)
 
 
 def lock_deleted(session: Session, *, limit: int) -> list[DeletedObject]:

@@ -154,6 +154,13 @@ _REMOVE: dict[str, LiteralString] = {
             limit %(limit)s for update skip locked
         ))
     """,
+    "uploads": """
+        delete from mindia.uploads where tenant_id = %(tenant_id)s and id = any(array(
+            select id from mindia.uploads
+            where tenant_id = %(tenant_id)s and expires_at < now() - %(older_than)s::interval
+            limit %(limit)s for update skip locked
+        ))
+    """,
     "request_logs": """
         delete from mindia.request_logs where tenant_id = %(tenant_id)s and id = any(array(
             select id from mindia.request_logs where tenant_id = %(tenant_id)s limit %(limit)s for update skip locked
@@ -206,6 +213,7 @@ select name from (
     union all select 'shared_objects', exists (select from mindia.shared_objects where tenant_id = %(tenant_id)s)
     union all select 'deleted_objects', exists (select from mindia.deleted_objects where tenant_id = %(tenant_id)s)
     union all select 'staged_objects', exists (select from mindia.staged_objects where tenant_id = %(tenant_id)s)
+    union all select 'uploads', exists (select from mindia.uploads where tenant_id = %(tenant_id)s)
     union all select 'request_logs', exists (select from mindia.request_logs where tenant_id = %(tenant_id)s)
     union all select 'api_keys', exists (select from mindia.api_keys where tenant_id = %(tenant_id)s)
     union all select 'login_failures', exists (select from mindia.login_failures where tenant_id = %(tenant_id)s)
@@ -215,7 +223,10 @@ select name from (
 """
 
 _UPLOADS_LEFT = """
-select count(*), max(leased_at) + %(older_than)s::interval from mindia.staged_objects where tenant_id = %(tenant_id)s
+select count(*), max(since) + %(older_than)s::interval from (
+    select leased_at as since from mindia.staged_objects where tenant_id = %(tenant_id)s
+    union all select expires_at from mindia.uploads where tenant_id = %(tenant_id)s
+) as keys
 """
 
 _INDEXES = """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from threading import Event
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -14,15 +15,21 @@ from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Session
+from mindia.domain.maintenance import FoundObject, MaintenanceReport, Repair
 from mindia.errors import InvalidError, StorageError, TenantInactiveError
-from mindia.repositories import login_failures, objects
-from mindia.services._keys import original_key
+from mindia.repositories import login_failures, objects, uploads
+from mindia.services._findings import Tally
+from mindia.services._keys import original_key, upload_prefix
 from mindia.storage.base import Storage
 
 if TYPE_CHECKING:
     from mindia.delivery.secrets import SecretBox
     from mindia.domain.tenant_deletion import TenantDeletionProgress, TenantDeletionReport
     from mindia.repositories.webhooks import Sealed
+    from mindia.domain.maintenance import VerifyReport
+    from mindia.domain.tenants import Tenant
+
+Progress = Callable[[MaintenanceReport], object]
 
 _BATCH = 100
 _DELIVERIES = 1000
@@ -40,8 +47,10 @@ class Maintenance(Handle):
         self._storage = storage
         self._settings = settings
 
-    def sweep_staged(self, *, older_than: timedelta | None = None) -> int:
-        """Remove the bytes of staged objects that no item was made of, and return how many objects that were.
+    def sweep_staged(
+        self, *, older_than: timedelta | None = None, dry_run: bool = False, progress: Progress | None = None
+    ) -> MaintenanceReport:
+        """Remove the bytes of staged objects that no item was made of.
 
         An object that an open transaction is adding is left alone, however old it is. Where the object store fails, the
         removal is put on record and `remove_deleted` tries it again later.
@@ -49,15 +58,23 @@ class Maintenance(Handle):
         Args:
             older_than: Instead of `Settings.staging_grace`. Below it, what other processes stage at the moment is
                 swept, too; they get a `StagedObjectExpiredError`.
+            dry_run: Whether it only looks. What open transactions are adding is found, too, then.
+            progress: Is called with how far it is, after each batch. What it raises ends the work.
 
         Raises:
             InvalidError: `older_than` is negative.
         """
         grace = self._grace(older_than, argument="older_than")
-        swept = 0
+        tally = Tally(progress, is_dry_run=dry_run)
+        if dry_run:
+            with self._database.transaction(ACROSS_TENANTS) as session:
+                staged = objects.look_at_staged(session, older_than=grace, limit=tally.room)
+                tally.found(_of_staged(staged), count=objects.count_staged(session, older_than=grace))
+            return tally.report()
         while True:
             with self._database.transaction(ACROSS_TENANTS) as session:
                 staged = objects.take_staged(session, older_than=grace, limit=_BATCH)
+                tally.found(_of_staged(staged))
                 by_bucket = defaultdict(list)
                 for taken in staged:
                     by_bucket[taken.s3_bucket].append(taken)
@@ -65,24 +82,36 @@ class Maintenance(Handle):
                     error = self._remove(bucket, [original_key(taken.id) for taken in stale])
                     for taken in stale if error is not None else ():
                         objects.put_off_staged(session, taken, s3_key=original_key(taken.id), error=str(error))
-                    swept += 0 if error is not None else len(stale)
+                    tally.ended(len(stale), error)
+            tally.tell()
             if len(staged) < _BATCH:
-                return swept
+                return tally.report()
 
-    def remove_expired(self) -> int:
-        """Delete the items that have expired, and return how many that were. They were not found before either.
+    def remove_expired(self, *, dry_run: bool = False, progress: Progress | None = None) -> MaintenanceReport:
+        """Delete the items that have expired. They were not found before either.
 
-        Those of a tenant that is suspended stay until it is reactivated.
+        Those of a tenant that is suspended stay until it is reactivated. At one go it takes up to 10,000.
+
+        Args:
+            dry_run: Whether it only looks.
+            progress: As for `sweep_staged`.
         """
         from mindia.repositories import media_change  # costs more than the rest of this module
 
-        removed = 0
+        tally = Tally(progress, is_dry_run=dry_run)
         with self._database.transaction(ACROSS_TENANTS) as session:
-            tenants = media_change.expired(session, limit=_MAX_EXPIRED)
+            tenants = media_change.expired(session, limit=tally.room if dry_run else _MAX_EXPIRED)
+            if dry_run:
+                each = [found for tenant in tenants for found in _of_items(tenant.tenant_id, tenant.media_ids)]
+                tally.found(each, count=media_change.count_expired(session))
+                return tally.report()
         for tenant in tenants:
             for start in range(0, len(tenant.media_ids), _BATCH):
-                removed += self._remove_expired(tenant.tenant_id, tenant.media_ids[start : start + _BATCH])
-        return removed
+                ids = tenant.media_ids[start : start + _BATCH]
+                tally.found(_of_items(tenant.tenant_id, ids))
+                tally.ended(self._remove_expired(tenant.tenant_id, ids), None)
+                tally.tell()
+        return tally.report()
 
     def _remove_expired(self, tenant_id: UUID, media_ids: Sequence[UUID]) -> int:
         from mindia.repositories import media
@@ -101,24 +130,125 @@ class Maintenance(Handle):
         except TenantInactiveError:
             return 0
 
-    def remove_deleted(self) -> int:
-        """Remove the bytes of deleted items, and return how many items that were.
+    def remove_deleted(self, *, dry_run: bool = False, progress: Progress | None = None) -> MaintenanceReport:
+        """Remove the bytes of deleted items.
 
         Where the object store fails, the removal stays on record and is tried again later.
+
+        Args:
+            dry_run: Whether it only looks.
+            progress: As for `sweep_staged`.
         """
-        removed = 0
+        tally = Tally(progress, is_dry_run=dry_run)
+        if dry_run:
+            with self._database.transaction(ACROSS_TENANTS) as session:
+                due = objects.look_at_due(session, limit=tally.room)
+                tally.found(_of_deleted(due), count=objects.count_due(session))
+            return tally.report()
         while True:
             with self._database.transaction(ACROSS_TENANTS) as session:
                 due = objects.lock_deleted(session, limit=_BATCH)
+                tally.found(_of_deleted(due))
                 for deleted in due:
                     error = self._remove(deleted.s3_bucket, deleted.s3_keys, deleted.s3_prefixes)
                     if error is None:
                         objects.forget_deleted(session, deleted)
-                        removed += 1
                     else:
                         objects.postpone_deleted(session, deleted, error=str(error))
+                    tally.ended(1, error)
+            tally.tell()
             if len(due) < _BATCH:
-                return removed
+                return tally.report()
+
+    def remove_uploads(
+        self, *, older_than: timedelta | None = None, dry_run: bool = False, progress: Progress | None = None
+    ) -> MaintenanceReport:
+        """Remove what is left of uploads by clients (`library.media.begin_upload`) whose time is over.
+
+        Args:
+            older_than: Instead of `Settings.staging_grace`: so long after it has expired an upload is kept, for what
+                was on its way by then.
+            dry_run: Whether it only looks.
+            progress: As for `sweep_staged`.
+
+        Returns:
+            Completed and aborted ones are counted, too: their records are kept until then.
+
+        Raises:
+            InvalidError: `older_than` is negative.
+        """
+        grace = self._grace(older_than, argument="older_than")
+        tally = Tally(progress, is_dry_run=dry_run)
+        if dry_run:
+            with self._database.transaction(ACROSS_TENANTS) as session:
+                old = uploads.look_at_abandoned(session, older_than=grace, limit=tally.room)
+                tally.found(_of_uploads(old), count=uploads.count_abandoned(session, older_than=grace))
+            return tally.report()
+        while True:
+            with self._database.transaction(ACROSS_TENANTS) as session:
+                old = uploads.lock_abandoned(session, older_than=grace, limit=_BATCH)
+                tally.found(_of_uploads(old))
+                for upload in old:
+                    error = self._remove(upload.s3_bucket, [], [upload_prefix(upload.id)])
+                    if error is None:
+                        uploads.forget(session, upload)
+                    else:
+                        uploads.postpone(session, upload, older_than=grace)
+                    tally.ended(1, error)
+            tally.tell()
+            if len(old) < _BATCH:
+                return tally.report()
+
+    def verify(
+        self,
+        *,
+        tenant: Tenant | UUID | None = None,
+        hash_fraction: float = 1.0,
+        repair: Iterable[Repair | str] = (),
+        after: str | None = None,
+        limit: int | None = None,
+        concurrency: int = 4,
+        progress: Callable[[VerifyReport], object] | None = None,
+        cancel: Event | None = None,
+    ) -> VerifyReport:
+        """Hold rows against bytes, and bytes against rows.
+
+        Of each item it is looked whether its bytes are there and as many as they should be, and of a part of the items,
+        or all, whether they have the sha256 that was stored. Of each object in the tenants' buckets it is looked
+        whether it is on any record. It works while the library is in use, in bounded memory.
+
+        Args:
+            tenant: Only this tenant; by default all that are not deleted, one after the other.
+            hash_fraction: Of how many items all bytes are read, 0 to 1. Which, is drawn anew for each run.
+            repair: What is done about what is found: `Repair`. By default nothing.
+            after: `VerifyReport.next` of an earlier report, also of one that `progress` was given: it goes on there,
+                with the same `tenant` and `hash_fraction`.
+            limit: How many items and objects are looked at, at most; by default all.
+            concurrency: How many items are looked at at once, 1 to 64.
+            progress: Is called with how far it is, after each batch. What it raises ends the work.
+            cancel: Once it is set no further batch is begun.
+
+        Returns:
+            What was found. Where the object store cannot be reached, it has the error, and where to go on.
+
+        Raises:
+            InvalidError: An argument is not allowed.
+        """
+        from mindia.services.verification import Verification
+
+        return Verification(
+            self._database,
+            self._storage,
+            self,
+            tenant=tenant,
+            hash_fraction=hash_fraction,
+            repair=repair,
+            after=after,
+            limit=limit,
+            concurrency=concurrency,
+            progress=progress,
+            cancel=cancel,
+        ).run()
 
     def remove_login_failures(self) -> int:
         """Forget failed log-ins that are held against nobody any more, and return how many addresses had some."""
@@ -246,3 +376,23 @@ class Maintenance(Handle):
             _log.exception("bytes in bucket %s could not be removed", bucket)
             return error
         return None
+
+
+def _of_staged(staged: Sequence[objects.StagedObject]) -> list[FoundObject]:
+    return [_found(each, original_key(each.id)) for each in staged]
+
+
+def _of_deleted(deleted: Sequence[objects.DeletedObject]) -> list[FoundObject]:
+    return [_found(each, next(iter(each.s3_keys), None)) for each in deleted]
+
+
+def _of_uploads(old: Sequence[uploads.UploadRow]) -> list[FoundObject]:
+    return [_found(each, upload_prefix(each.id)) for each in old]
+
+
+def _of_items(tenant_id: UUID, media_ids: Sequence[UUID]) -> list[FoundObject]:
+    return [FoundObject(tenant_id=tenant_id, id=media_id, s3_bucket=None, s3_key=None) for media_id in media_ids]
+
+
+def _found(each: objects.StagedObject | objects.DeletedObject | uploads.UploadRow, key: str | None) -> FoundObject:
+    return FoundObject(tenant_id=each.tenant_id, id=each.id, s3_bucket=each.s3_bucket, s3_key=key)

@@ -81,7 +81,8 @@ class Housekeeping:
         """Remove what has expired, was deleted, never added, or finished long ago; return how many items that were."""
         maintenance = self._runtime.maintenance
         maintenance.remove_expired()
-        removed = maintenance.remove_deleted() + maintenance.sweep_staged()
+        removed = maintenance.remove_deleted().removed + maintenance.sweep_staged().removed
+        maintenance.remove_uploads()
         maintenance.remove_login_failures()
         maintenance.remove_old_deliveries()
         maintenance.renew_webhook_secrets()

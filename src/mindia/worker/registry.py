@@ -155,8 +155,20 @@ class TaskRegistry:
         in_process: bool = False,
         timeout: timedelta | None = None,
         limits: Limits | None = None,
+        is_ours: bool = False,
     ) -> None:
         """Add a type.
+
+        Args:
+            kind: As for `Mindia.register_task`, like the others.
+            payload: Its class.
+            handler: What runs.
+            task_type: Its label in the database.
+            in_process: Whether it runs in a process of its own.
+            timeout: How long an attempt may take.
+            limits: How many run at once.
+            is_ours: Whether its fields are known to be readable from JSON; looking costs time when an application is
+                made.
 
         Raises:
             InvalidError: The name is taken or not a name, the class is not attrs', stands for another type or has
@@ -177,7 +189,7 @@ class TaskRegistry:
             raise InvalidError(f"the kind {kind!r} is registered already")
         if payload in self._by_payload:
             raise InvalidError(f"{payload.__name__} is the payload of {self._by_payload[payload].kind!r} already")
-        if task_type is TaskType.CUSTOM:
+        if task_type is TaskType.CUSTOM and not is_ours:
             check_fields(payload)
         registered = RegisteredTask(
             kind=kind,
