@@ -16,14 +16,19 @@ HOME_FOLDER ?= .mindia
 # A process for each core, each with a PostgreSQL server of its own.
 PYTEST_ARGS ?= -n auto --dist loadfile -m "not slow"
 
-.PHONY: demo test slow check format bench clean
+.PHONY: demo test slow s3-server check format bench clean
 .DELETE_ON_ERROR:
 
-test: check
+test: check s3-server
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
-slow: $(VENV)/.dev
+slow: $(VENV)/.dev s3-server
 	$(RUN) -m pytest -m slow
+
+# Gets an S3 server from Debian's packages into .s3-server, once. Elsewhere MINDIA_TEST_S3_ENDPOINT names one that runs,
+# or its tests are skipped; with MINDIA_TEST_S3_REQUIRED=1 they fail.
+s3-server: $(VENV)/.dev
+	@test -n "$$MINDIA_TEST_S3_ENDPOINT" || $(RUN) -m tests.s3.radosgw fetch
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .
@@ -43,7 +48,7 @@ bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
 
 clean:
-	rm -rf $(VENV) $(PEER_VENV) $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEER_VENV) .s3-server .s3-server.lock $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
 $(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python $(PEER_VENV)/webhooks/bin/python: %/bin/python:

@@ -1,4 +1,7 @@
-"""One PostgreSQL server for all tests: the embedded one, or the one that MINDIA_TEST_DATABASE_URL names."""
+"""One PostgreSQL server for all tests: the embedded one, or the one that MINDIA_TEST_DATABASE_URL names.
+
+And one S3 server for those that want it: see `tests.s3.fixtures`.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,14 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.integration.library_calls import SETTINGS
+from tests.s3.fixtures import pytest_report_header, pytest_terminal_summary, s3_server
 
 import mindia
 from mindia import Library, LocalStorage, Mindia, Tenant
 from mindia.db.embedded import EmbeddedServer
 from mindia.db.roles import set_up
+
+__all__ = ["pytest_report_header", "pytest_terminal_summary", "s3_server"]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -307,6 +307,18 @@ class StorageUnavailableError(StorageError):
     retryable = True
 
 
+class StorageAccessDeniedError(StorageError):
+    """The object store refuses the credentials, what they may do, or the time that the clock of this machine tells."""
+
+    code = "storage_access_denied"
+
+
+class BucketNotFoundError(StorageError, LookupError):
+    """There is no such bucket, and it is not to be made, or may not."""
+
+    code = "bucket_not_found"
+
+
 class ObjectNotFoundError(StorageError, LookupError):
     """There is no object under that key."""
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.s3.fixtures import new_bucket, storage_of
+from tests.s3.radosgw import S3Server
 
-from mindia import LocalStorage, MemoryStorage
+from mindia import LocalStorage, MemoryStorage, S3Storage
 from mindia.errors import BucketNotEmptyError, ObjectNotFoundError
-from mindia.storage.base import Storage
+from mindia.storage.base import MAX_KEY_BYTES, Storage
 from mindia.testing.storage import StorageContract, listed, put, read
 
 
@@ -32,6 +34,44 @@ class TestMemoryStorage(StorageContract):
     @pytest.fixture
     def storage(self) -> Storage:
         return MemoryStorage()
+
+
+@pytest.fixture(scope="module")
+def s3_storage(s3_server: S3Server) -> S3Storage:
+    return storage_of(s3_server)
+
+
+@pytest.fixture(scope="module")
+def shared_s3_storage(s3_server: S3Server) -> S3Storage:
+    return storage_of(s3_server, bucket=new_bucket(), prefix="média/")
+
+
+class _InNewBuckets(StorageContract):
+    """The server is shared with other tests, and a client of it costs more than most of these."""
+
+    rounds = 8
+
+    @pytest.fixture
+    def bucket(self) -> str:
+        return new_bucket()
+
+    @pytest.fixture
+    def other_bucket(self) -> str:
+        return new_bucket()
+
+
+class TestS3StorageWithABucketForEachTenant(_InNewBuckets):
+    @pytest.fixture
+    def storage(self, s3_storage: S3Storage) -> Storage:
+        return s3_storage
+
+
+class TestS3StorageWithOneBucketForAllTenants(_InNewBuckets):
+    max_key_bytes = MAX_KEY_BYTES - 40
+
+    @pytest.fixture
+    def storage(self, shared_s3_storage: S3Storage) -> Storage:
+        return shared_s3_storage
 
 
 # No key is the folder of another.

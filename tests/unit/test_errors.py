@@ -69,6 +69,7 @@ def test_the_codes_are_stable() -> None:
         "ArchiveError": ("invalid_archive", 422, False),
         "AuthenticationError": ("authentication", 401, False),
         "BucketNotEmptyError": ("bucket_not_empty", 409, False),
+        "BucketNotFoundError": ("bucket_not_found", 503, False),
         "ClosedError": ("closed", 500, False),
         "ConflictError": ("conflict", 409, False),
         "ConnectionLostError": ("connection_lost", 503, True),
@@ -105,6 +106,7 @@ def test_the_codes_are_stable() -> None:
         "SchemaTooNewError": ("schema_too_new", 500, False),
         "SnoozeTask": ("snooze_task", 500, False),
         "StagedObjectExpiredError": ("staged_object_expired", 409, False),
+        "StorageAccessDeniedError": ("storage_access_denied", 503, False),
         "StorageError": ("storage", 503, False),
         "StorageUnavailableError": ("storage_unavailable", 503, True),
         "TaskCancelledError": ("task_cancelled", 409, False),
@@ -126,6 +128,7 @@ def test_the_codes_are_stable() -> None:
         (errors.MediaError, ValueError),
         (errors.ArchiveError, ValueError),
         (errors.NotFoundError, LookupError),
+        (errors.BucketNotFoundError, LookupError),
         (errors.ObjectNotFoundError, LookupError),
         (errors.ClosedError, RuntimeError),
         (errors.TransactionError, RuntimeError),
@@ -159,6 +162,8 @@ def test_an_error_is_also_the_built_in_one_that_means_the_same(
         (errors.SchemaOutOfDateError, errors.DatabaseError),
         (errors.EmbeddedServerError, errors.DatabaseUnavailableError),
         (errors.StorageUnavailableError, errors.StorageError),
+        (errors.StorageAccessDeniedError, errors.StorageError),
+        (errors.BucketNotFoundError, errors.StorageError),
     ],
 )
 def test_what_is_handled_alike_has_one_parent(error: type[MindiaError], parent: type[MindiaError]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import BinaryIO, Protocol, runtime_checkable
 
 import attrs
@@ -19,6 +20,12 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 
 MAX_SEGMENT_BYTES = 200
 """File systems allow 255, of which some are needed for the names of unfinished files."""
+
+MIN_PART_BYTES = 5 << 20
+"""As on S3: each part of an upload but the last has at least as much."""
+
+MAX_PARTS = 10_000
+"""Of an upload, as on S3."""
 
 
 @attrs.frozen
@@ -48,8 +55,26 @@ class Storage(Protocol):
         """The region that new buckets are in; `local` where there are none."""
         ...
 
-    def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str) -> None:
-        """Store what `source` reads from its position to its end, durably; a reader sees all of it or nothing."""
+    def put(
+        self,
+        bucket: str,
+        key: str,
+        source: BinaryIO,
+        *,
+        content_type: str,
+        disposition: str | None = None,
+        region: str | None = None,
+    ) -> None:
+        """Store what `source` reads from its position to its end, durably; a reader sees all of it or nothing.
+
+        Args:
+            bucket: Where.
+            key: Under which key, in place of what was there.
+            source: Is read from its position to its end.
+            content_type: Which the store may serve it with.
+            disposition: A header `Content-Disposition` that the store may serve it with.
+            region: The bucket's, where it is made by this; that of the storage by default.
+        """
         ...
 
     def open(self, bucket: str, key: str) -> BinaryIO:
@@ -64,8 +89,8 @@ class Storage(Protocol):
         """Tell whether the object is there."""
         ...
 
-    def copy(self, bucket: str, key: str, *, to_bucket: str, to_key: str) -> None:
-        """Copy an object. Raises `ObjectNotFoundError`."""
+    def copy(self, bucket: str, key: str, *, to_bucket: str, to_key: str, region: str | None = None) -> None:
+        """Copy an object. Raises `ObjectNotFoundError`. `region` is that of `to_bucket`, where it is made by this."""
         ...
 
     def delete(self, bucket: str, keys: Iterable[str]) -> None:
@@ -86,6 +111,78 @@ class Storage(Protocol):
 
     def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with `prefix` and come after the key `after`, in order."""
+        ...
+
+
+@attrs.frozen
+class UploadForm:
+    """What a browser posts to store an object: `multipart/form-data` of all fields, and then a field `file`.
+
+    Whoever has it can upload, until it expires.
+
+    Attributes:
+        url: Where it is posted to.
+        fields: Names and values.
+    """
+
+    url: str
+    fields: Mapping[str, str] = attrs.field(hash=False)
+
+
+@attrs.frozen
+class UploadedPart:
+    """A part of an upload that has arrived.
+
+    Attributes:
+        number: From 1.
+        size: In bytes.
+        etag: By which the store knows its content.
+    """
+
+    number: int
+    size: int
+    etag: str
+
+
+@runtime_checkable
+class DirectStorage(Storage, Protocol):
+    """A store that others can reach themselves, at addresses that it signs. Not every store is one."""
+
+    def url(self, bucket: str, key: str, *, expires_in: timedelta, content_type: str, disposition: str) -> str | None:
+        """Return an address that gives an object to whoever has it; None where the host is to serve it."""
+        ...
+
+    def upload_form(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        content_type: str,
+        max_bytes: int,
+        expires_in: timedelta,
+        region: str | None = None,
+    ) -> UploadForm:
+        """Return what a browser needs to store an object of at most so many bytes itself."""
+        ...
+
+    def begin_parts(self, bucket: str, key: str, *, content_type: str, region: str | None = None) -> str:
+        """Begin an upload in parts and return its id. The object is there once `complete_parts` has returned."""
+        ...
+
+    def part_url(self, bucket: str, key: str, *, upload_id: str, number: int, size: int, expires_in: timedelta) -> str:
+        """Return an address to which a part of exactly so many bytes can be put; `number` is from 1."""
+        ...
+
+    def uploaded_parts(self, bucket: str, key: str, *, upload_id: str) -> Sequence[UploadedPart]:
+        """Return the parts that have arrived, in their order. Raises `ObjectNotFoundError` without such an upload."""
+        ...
+
+    def complete_parts(self, bucket: str, key: str, *, upload_id: str, parts: Sequence[UploadedPart]) -> None:
+        """Make the object of its parts. Raises `ObjectNotFoundError` without such an upload."""
+        ...
+
+    def abort_parts(self, bucket: str, key: str, *, upload_id: str) -> None:
+        """Remove an upload with its parts. A missing one is fine."""
         ...
 
 

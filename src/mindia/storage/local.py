@@ -45,7 +45,16 @@ class LocalStorage:
     def __repr__(self) -> str:
         return f"LocalStorage({str(self.root)!r})"
 
-    def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str) -> None:  # noqa: ARG002 - of the port
+    def put(
+        self,
+        bucket: str,
+        key: str,
+        source: BinaryIO,
+        *,
+        content_type: str,  # noqa: ARG002 - of the port, as the next two
+        disposition: str | None = None,  # noqa: ARG002
+        region: str | None = None,  # noqa: ARG002
+    ) -> None:
         """Store an object."""
         check_bucket(bucket)
         check_key(key)
@@ -86,7 +95,7 @@ class LocalStorage:
             return False
         return True
 
-    def copy(self, bucket: str, key: str, *, to_bucket: str, to_key: str) -> None:
+    def copy(self, bucket: str, key: str, *, to_bucket: str, to_key: str, region: str | None = None) -> None:  # noqa: ARG002 - of the port
         """Copy an object."""
         with self.open(bucket, key) as source:
             self.put(to_bucket, to_key, source, content_type="application/octet-stream")

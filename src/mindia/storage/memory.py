@@ -20,7 +20,16 @@ class MemoryStorage:
         self._objects: dict[tuple[str, str], bytes] = {}
         self._lock = threading.Lock()
 
-    def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str) -> None:  # noqa: ARG002 - of the port
+    def put(
+        self,
+        bucket: str,
+        key: str,
+        source: BinaryIO,
+        *,
+        content_type: str,  # noqa: ARG002 - of the port, as the next two
+        disposition: str | None = None,  # noqa: ARG002
+        region: str | None = None,  # noqa: ARG002
+    ) -> None:
         """Store an object."""
         _check(bucket, key)
         content = source.read()
@@ -40,7 +49,7 @@ class MemoryStorage:
         _check(bucket, key)
         return (bucket, key) in self._objects
 
-    def copy(self, bucket: str, key: str, *, to_bucket: str, to_key: str) -> None:
+    def copy(self, bucket: str, key: str, *, to_bucket: str, to_key: str, region: str | None = None) -> None:  # noqa: ARG002 - of the port
         """Copy an object."""
         _check(to_bucket, to_key)
         content = self._content(bucket, key)

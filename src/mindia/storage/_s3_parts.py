@@ -1,0 +1,196 @@
+"""Storing streams on an S3 server: small ones at once, others in parts, and nothing is left of a failure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+import attrs
+
+from mindia.errors import MindiaError, ObjectNotFoundError, StorageUnavailableError
+from mindia.storage._s3_errors import Place, typed
+
+_PARTS_OF_A_SIZE = 1000
+"""After so many, parts become twice as large: 10,000 of them are enough for the largest object."""
+
+_log = logging.getLogger("mindia.storage")
+
+
+@attrs.frozen
+class Writer:
+    """Stores objects.
+
+    Attributes:
+        client: Of boto3.
+        part_bytes: What has no more is stored by one request; others in parts of this size.
+        concurrency: How many parts are on their way at once. One more is read meanwhile.
+        confirms: Whether the server is asked afterwards for what was stored.
+        in_bucket: Does what needs the bucket, again where that had to be made first.
+    """
+
+    client: Any
+    part_bytes: int
+    concurrency: int
+    confirms: bool
+    in_bucket: Callable[[Callable[[], Mapping[str, Any]]], Mapping[str, Any]]
+
+    def write(self, place: Place, source: BinaryIO, extra: Mapping[str, str]) -> None:
+        """Store what `source` gives, to its end; what it raises passes through.
+
+        Args:
+            place: Where.
+            source: The bytes.
+            extra: Arguments of the request: content type, encryption.
+        """
+        first = read_exactly(source, self.part_bytes)
+        second = read_exactly(source, self.part_bytes) if len(first) >= self.part_bytes else b""
+        if second:
+            etag, size = self._write_parts(place, deque([first, second]), source, extra)
+        else:
+            etag, size = self._write_whole(place, first, extra), len(first)
+        if self.confirms:
+            self._confirm(place, etag, size)
+
+    def _write_whole(self, place: Place, content: bytes, extra: Mapping[str, str]) -> str:
+        digest = hashlib.md5(content, usedforsecurity=False)
+
+        def put() -> Mapping[str, Any]:
+            with typed(place, "put"):
+                answer: Mapping[str, Any] = self.client.put_object(
+                    Bucket=place.bucket, Key=place.key, Body=content, ContentMD5=_encoded(digest), **extra
+                )
+            return answer
+
+        return self._checked(self.in_bucket(put), digest.hexdigest(), place)
+
+    def _write_parts(
+        self, place: Place, ahead: deque[bytes], source: BinaryIO, extra: Mapping[str, str]
+    ) -> tuple[str, int]:
+        def begin() -> Mapping[str, Any]:
+            with typed(place, "put"):
+                answer: Mapping[str, Any] = self.client.create_multipart_upload(
+                    Bucket=place.bucket, Key=place.key, **extra
+                )
+            return answer
+
+        upload_id = self.in_bucket(begin).get("UploadId")
+        if not upload_id:
+            raise StorageUnavailableError(f"put {place}: the answer has no UploadId, and is not that of an S3 server")
+        target = {"Bucket": place.bucket, "Key": place.key, "UploadId": upload_id}
+        size = sum(map(len, ahead))
+        digests = hashlib.md5(usedforsecurity=False)
+        tags: list[str] = []
+        under_way: deque[Future[str]] = deque()
+        try:
+            with ThreadPoolExecutor(self.concurrency, thread_name_prefix="mindia-s3") as pool:
+                try:
+                    number = 0
+                    while True:
+                        if ahead:
+                            part = ahead.popleft()
+                        else:
+                            wanted = self.part_bytes << (number // _PARTS_OF_A_SIZE)
+                            part = read_exactly(source, wanted)
+                            size += len(part)
+                        if not part:
+                            break
+                        number += 1
+                        digest = hashlib.md5(part, usedforsecurity=False)
+                        digests.update(digest.digest())
+                        if len(under_way) >= self.concurrency:
+                            tags.append(under_way.popleft().result())
+                        under_way.append(pool.submit(self._write_part, target, number, part, digest, place))
+                        del part
+                    tags += [future.result() for future in under_way]
+                except BaseException:
+                    for future in under_way:
+                        future.cancel()
+                    raise
+            expected = f"{digests.hexdigest()}-{len(tags)}"
+            return self._complete(place, target, tags, expected), size
+        except BaseException:
+            self._abort(place, target)
+            raise
+
+    def _write_part(self, target: Mapping[str, str], number: int, part: bytes, digest: Any, place: Place) -> str:
+        with typed(place, "put"):
+            answer = self.client.upload_part(PartNumber=number, Body=part, ContentMD5=_encoded(digest), **target)
+        return self._checked(answer, digest.hexdigest(), place)
+
+    def _complete(self, place: Place, target: Mapping[str, str], tags: list[str], expected: str) -> str:
+        parts = [{"PartNumber": number, "ETag": f'"{tag}"'} for number, tag in enumerate(tags, 1)]
+        try:
+            with typed(place, "put"):
+                answer = self.client.complete_multipart_upload(MultipartUpload={"Parts": parts}, **target)
+        except ObjectNotFoundError as error:
+            # It was completed by a try whose answer was lost; or deleted by another.
+            found = self._head(place)
+            if found is not None and _tag(found) == expected:
+                return expected
+            raise StorageUnavailableError(f"put {place}: its upload was removed by another before its end") from error
+        return self._checked(answer, expected, place)
+
+    def _checked(self, answer: Mapping[str, Any], expected: str, place: Place) -> str:
+        """Return the tag that the server gave to what it says that it has; it is a hash where nothing is encrypted."""
+        found = _tag(answer)
+        if not found:
+            raise StorageUnavailableError(
+                f"put {place}: the answer has no ETag. Something has taken the object that is no S3 server, or has "
+                "dropped it"
+            )
+        is_hash = len(found.partition("-")[0]) == len(expected.partition("-")[0]) and ("-" in found) == (
+            "-" in expected
+        )
+        if is_hash and found != expected and answer.get("ServerSideEncryption", "AES256") == "AES256":
+            raise StorageUnavailableError(f"put {place}: the server has other bytes than it was sent")
+        return found
+
+    def _confirm(self, place: Place, etag: str, size: int) -> None:
+        found = self._head(place)
+        if found is None or int(found["ContentLength"]) != size or _tag(found) != etag:
+            raise StorageUnavailableError(
+                f"put {place}: the server said that it has stored the object, and has "
+                f"{'none' if found is None else 'another one'}"
+            )
+
+    def _head(self, place: Place) -> Mapping[str, Any] | None:
+        try:
+            with typed(place, "put"):
+                found: Mapping[str, Any] = self.client.head_object(Bucket=place.bucket, Key=place.key)
+        except ObjectNotFoundError:
+            return None
+        return found
+
+    def _abort(self, place: Place, target: Mapping[str, str]) -> None:
+        try:
+            with typed(place, "abort"):
+                self.client.abort_multipart_upload(**target)
+        except ObjectNotFoundError:
+            pass
+        except MindiaError as error:
+            _log.warning("parts of an upload were left, until the object is deleted: %s", error)
+
+
+def read_exactly(source: BinaryIO, count: int) -> bytes:
+    """Return so many bytes, or all that there are."""
+    content = source.read(count)
+    if len(content) == count or not content:
+        return content
+    pieces, left = [content], count - len(content)
+    while left and (content := source.read(left)):
+        pieces.append(content)
+        left -= len(content)
+    return b"".join(pieces)
+
+
+def _tag(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("ETag") or "").strip('"')
+
+
+def _encoded(digest: Any) -> str:
+    return base64.b64encode(digest.digest()).decode()
