@@ -24,6 +24,7 @@ from mindia.errors import InvalidError, MindiaError
 from mindia.services import signed_urls
 
 if TYPE_CHECKING:
+from mindia.media.names import content_disposition
     from mindia.app import Mindia
 
 _CHUNK = 1 << 18
@@ -103,7 +104,7 @@ class _Body:
 def _headers(item: Media, granted: signed_urls.SignedUrl) -> dict[str, str]:
     return {
         "Content-Type": item.content_type,
-        "Content-Disposition": _disposition(granted.disposition, item.filename),
+        "Content-Disposition": content_disposition(granted.disposition, item.filename),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "script-src 'none'",
         "Cross-Origin-Resource-Policy": "cross-origin",
@@ -116,12 +117,6 @@ def _headers(item: Media, granted: signed_urls.SignedUrl) -> dict[str, str]:
 
 def _etag(item: Media) -> str:
     return f'"{item.sha256}"'
-
-
-def _disposition(disposition: Disposition, filename: str) -> str:
-    """Return the header with the filename in both of its forms (RFC 6266, section 4.1 and appendix D)."""
-    plain = re.sub(r"[^ !#$&-\[\]-~]", "_", filename)
-    return f"{disposition}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def _part(environ: Mapping[str, Any], item: Media) -> range | None:

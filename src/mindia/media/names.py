@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from urllib.parse import quote
 
 MAX_CHARS = 255
 
@@ -74,3 +75,9 @@ def words_of(name: str) -> str:
     # The vowels of many scripts are marks, which count as letters here, but not for `\w`.
     words = "".join(char if char.isalnum() or unicodedata.category(char).startswith("M") else " " for char in spaced)
     return " ".join(words.split())
+
+
+def content_disposition(disposition: str, filename: str) -> str:
+    """Return the header `Content-Disposition` with a filename in both of its forms (RFC 6266, 4.1 and appendix D)."""
+    plain = re.sub(r"[^ !#$&-\[\]-~]", "_", filename)
+    return f"{disposition}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 import attrs
 
 from mindia.config import Settings
-from mindia.domain.media import Candidate, MediaKind, Staged
+from mindia.domain.media import Candidate, Disposition, MediaKind, Staged
 from mindia.errors import MindiaError
 from mindia.media import sniff
-from mindia.media.names import clean_filename
+from mindia.media.names import clean_filename, content_disposition
 from mindia.media.probe import Probed
 from mindia.media.sniff import MediaType
 from mindia.media.spool import Spooled, spool
@@ -112,7 +112,7 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
     if sanitize:
         spooled = _sanitized(context, incoming, probed)
     slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    context.leases.put(context.storage, slot, _from_start(spooled.file), content_type=probed.content_type)
+    _put(context, slot, incoming, spooled, content_type=probed.content_type)
     return _staged(slot, incoming, probed, spooled)
 
 
@@ -127,12 +127,23 @@ def _stage_while_probing(context: TenantContext, incoming: Received, found: Medi
         declared=incoming.declared,
         settings=incoming.settings,
     ) as pending:
-        context.leases.put(context.storage, slot, _from_start(spooled.file), content_type=found.content_type)
+        _put(context, slot, incoming, spooled, content_type=found.content_type)
         try:
             return _staged(slot, incoming, pending.result(), spooled)
         except BaseException:
             _discard(context, slot, found.kind)
             raise
+
+
+def _put(context: TenantContext, slot: Slot, incoming: Received, spooled: Spooled, *, content_type: str) -> None:
+    context.leases.put(
+        context.storage,
+        slot,
+        _from_start(spooled.file),
+        content_type=content_type,
+        disposition=content_disposition(Disposition.INLINE, incoming.filename),
+        region=context.tenant().s3_region,
+    )
 
 
 def _type_for_sure(context: TenantContext, incoming: Received, *, sanitize: bool) -> MediaType | None:

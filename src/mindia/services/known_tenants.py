@@ -25,11 +25,13 @@ class KnownTenant:
 
     Attributes:
         s3_bucket: Its bucket, which stays the same.
+        s3_region: Where that is.
         settings: The settings, with the limits of the tenant's own.
         seen_at: When it was seen active, by `time.monotonic`.
     """
 
     s3_bucket: str
+    s3_region: str
     settings: Settings
     seen_at: float
 
@@ -38,7 +40,10 @@ def known_of(tenant: Tenant, settings: Settings, *, seen_at: float) -> KnownTena
     """Return what the services need to know of a tenant."""
     own = {name: value for name, value in attrs.asdict(tenant.limits).items() if value is not None}
     return KnownTenant(
-        s3_bucket=tenant.s3_bucket, settings=attrs.evolve(settings, **own) if own else settings, seen_at=seen_at
+        s3_bucket=tenant.s3_bucket,
+        s3_region=tenant.s3_region,
+        settings=attrs.evolve(settings, **own) if own else settings,
+        seen_at=seen_at,
     )
 
 

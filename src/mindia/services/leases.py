@@ -101,8 +101,25 @@ class StagingLeases:
         if not leased:
             raise TenantInactiveError(f"tenant {tenant_id} is deleted")
 
-    def put(self, storage: Storage, slot: Slot, source: BinaryIO, *, content_type: str) -> None:
+    def put(
+        self,
+        storage: Storage,
+        slot: Slot,
+        source: BinaryIO,
+        *,
+        content_type: str,
+        disposition: str | None = None,
+        region: str | None = None,
+    ) -> None:
         """Store staged bytes, renewing the lease of their key while a long upload goes on.
+
+        Args:
+            storage: Where.
+            slot: Their place.
+            source: The bytes.
+            content_type: As for `Storage.put`.
+            disposition: As for `Storage.put`.
+            region: As for `Storage.put`.
 
         Raises:
             StagedObjectExpiredError: It was swept all the same; nothing stays in the store.
@@ -111,7 +128,14 @@ class StagingLeases:
         key = original_key(slot.key)
         reader = _RenewingReader(source, self, slot)
         try:
-            storage.put(slot.s3_bucket, key, reader, content_type=content_type)  # type: ignore[arg-type]  # it reads
+            storage.put(
+                slot.s3_bucket,
+                key,
+                reader,  # type: ignore[arg-type]  # it reads
+                content_type=content_type,
+                disposition=disposition,
+                region=region,
+            )
             reader.renew_if_due()
         except StagedObjectExpiredError:
             storage.delete(slot.s3_bucket, [key])

@@ -16,12 +16,14 @@ from mindia._ids import uuid7
 from mindia.domain.filters import Filters, MediaOrder
 from mindia.domain.media import Audio, Disposition, Document, Image, Media, MediaPage, Video
 from mindia.errors import InvalidError, MindiaError, NotFoundError, StorageError
+from mindia.media.names import content_disposition
 from mindia.repositories import media as repository
 from mindia.repositories import media_find
 from mindia.services import signed_urls
 from mindia.services._named import named, shown
 from mindia.services.context import TenantContext
 from mindia.services.selection import name_place, place_after, place_before, selection
+from mindia.storage.base import DirectStorage
 
 MAX_PAGE = 1000
 
@@ -229,22 +231,32 @@ class MediaReader(Handle):
     ) -> str:
         """Return a URL that gives the bytes of an item to whoever has it, until it expires.
 
+        On S3 it is an address of the store, which serves it itself, or its public one: see `S3Storage`. Otherwise
         `mindia.serving.MediaFiles` serves it, below `Settings.public_url`: with the type of the item, and nothing that
         a browser would run.
 
         Args:
             media: The item or its id.
-            expires_in: How long it works, from a second to a year.
+            expires_in: How long it works, from a second to a year; on S3, to seven days.
             disposition: `inline` to be shown in a page, `attachment` to be saved.
 
         Raises:
             NotFoundError: There is no such item.
             InvalidError: An argument is not allowed, or `Settings.public_url` or `secret_key` is missing.
         """
-        context = self._context
-        return signed_urls.sign(
-            self._fresh(media), settings=context.settings, expires_in=expires_in, disposition=disposition
-        )
+        context, item = self._context, self._fresh(media)
+        wanted = signed_urls.checked(expires_in, disposition)
+        if isinstance(context.storage, DirectStorage):
+            url = context.storage.url(
+                context.bucket(),
+                item.s3_key,
+                expires_in=expires_in,
+                content_type=item.content_type,
+                disposition=content_disposition(wanted, item.filename),
+            )
+            if url is not None:
+                return url
+        return signed_urls.sign(item, settings=context.settings, expires_in=expires_in, disposition=wanted)
 
     def _fresh(self, media: Media | UUID) -> Media:
         return self.get(media if isinstance(media, UUID) else media.id)

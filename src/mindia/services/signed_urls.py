@@ -45,9 +45,7 @@ def sign(media: Media | Staged, *, settings: Settings, expires_in: timedelta, di
     Raises:
         InvalidError: An argument is not allowed, or a setting is missing.
     """
-    if not isinstance(expires_in, timedelta) or not timedelta(seconds=1) <= expires_in <= MAX_LIFETIME:
-        raise InvalidError(f"expires_in must be a timedelta of a second to a year, not {expires_in!r}")
-    wanted = named(disposition, Disposition, argument="disposition")
+    wanted = checked(expires_in, disposition)
     if settings.public_url is None:
         raise InvalidError(
             "Settings.public_url is not set: the address below which mindia.serving.MediaFiles serves media"
@@ -69,6 +67,17 @@ def event_url(media: Media | Staged, *, settings: Settings) -> str | None:
         return None
     expires_in = min(MAX_LIFETIME, max(settings.webhook_url_lifetime, timedelta(seconds=1)))
     return sign(media, settings=settings, expires_in=expires_in, disposition=Disposition.INLINE)
+
+
+def checked(expires_in: timedelta, disposition: Disposition | str) -> Disposition:
+    """Return the disposition, if both are allowed.
+
+    Raises:
+        InvalidError: One is not.
+    """
+    if not isinstance(expires_in, timedelta) or not timedelta(seconds=1) <= expires_in <= MAX_LIFETIME:
+        raise InvalidError(f"expires_in must be a timedelta of a second to a year, not {expires_in!r}")
+    return named(disposition, Disposition, argument="disposition")
 
 
 def verify(url: str, *, settings: Settings) -> SignedUrl:
