@@ -67,6 +67,8 @@ if _TYPE_CHECKING:
     from mindia.domain.tenants import Usage as Usage
     from mindia.domain.tenants import User as User
     from mindia.domain.tenants import UserRole as UserRole
+    from mindia.domain.uploads import Upload as Upload
+    from mindia.domain.uploads import UploadPart as UploadPart
     from mindia.domain.webhooks import AttemptCause as AttemptCause
     from mindia.domain.webhooks import AttemptOutcome as AttemptOutcome
     from mindia.domain.webhooks import DeliveryStatus as DeliveryStatus
@@ -114,6 +116,7 @@ _HOMES = {
         "AttemptCause", "AttemptOutcome", "DeliveryStatus", "IssuedWebhook", "Webhook", "WebhookAttempt",
         "WebhookEvent", "WebhookHealth", "WebhookStatus",
     ),
+    "mindia.domain.uploads": ("Upload", "UploadPart"),
     "mindia.embedding.lexical": ("LexicalEmbedder",),
     "mindia.errors": ("MindiaError",),
     "mindia.library": ("Library", "LibraryTransaction", "Transaction"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,18 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
 def _positive_time(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None:
     if value <= timedelta():
         raise InvalidError(f"{attribute.name} must be longer than nothing, not {value!r}")
+
+
+def _networks(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    try:
+        if isinstance(value, str):
+            raise ValueError("it is a single text")  # noqa: TRY301, TRY004 - told like the others
+        for network in value:
+            ip_network(network)
+    except (TypeError, ValueError) as error:
+        raise InvalidError(
+            f"{attribute.name} must be networks such as '10.2.0.0/16', not {value!r}: {error}"
+        ) from error
 
 
 def _whole(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
@@ -89,6 +102,9 @@ class Settings:
         spool_folder: Where incoming bytes wait to be looked at, and rows to be exported; None is the system's temporary
             folder.
         spool_memory_bytes: Incoming bytes up to this size wait in memory.
+        fetch_allow_private: Networks from which media may be added by URL although they are private (`10.2.0.0/16`); in
+            the environment with commas between them.
+        fetch_timeout: How long adding by URL may take.
         staging_grace: How long bytes may lie in the store without a row that points at them.
         language: Of the words that are searched: a PostgreSQL text search configuration.
         argon2_time_cost: Passes of argon2id over its memory when a password is hashed. The defaults of these three are
@@ -146,6 +162,8 @@ class Settings:
     parser_memory_bytes: int = attrs.field(default=450 * _MB, validator=_positive)
     spool_folder: Path | None = None
     spool_memory_bytes: int = attrs.field(default=1 * _MB, validator=_positive)
+    fetch_allow_private: tuple[str, ...] = attrs.field(default=(), validator=_networks)
+    fetch_timeout: timedelta = attrs.field(default=timedelta(seconds=60), validator=_positive_time)
     staging_grace: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
     language: str = "english"
     argon2_time_cost: int = attrs.field(default=3, validator=_whole)

@@ -28,13 +28,6 @@ class InvalidError(MindiaError, ValueError):
     http_status = 400
 
 
-class ArchiveError(InvalidError):
-    """The file is no archive of a tenant, or one that was damaged or made to do harm."""
-
-    code = "invalid_archive"
-    http_status = 422
-
-
 class ForbiddenAddressError(InvalidError):
     """A URL, a name or an address leads where nothing may be sent: a private network, another protocol's port."""
 
@@ -47,6 +40,28 @@ class HostNotFoundError(MindiaError, ConnectionError):
     code = "host_not_found"
     http_status = 503
     retryable = True
+
+
+class DownloadError(MindiaError):
+    """A URL does not give a file."""
+
+    code = "download"
+    http_status = 422
+
+
+class DownloadFailedError(DownloadError, ConnectionError):
+    """A URL does not give a file now: its server cannot be reached, is too slow, breaks off, or refuses for a while."""
+
+    code = "download_failed"
+    http_status = 503
+    retryable = True
+
+
+class ArchiveError(InvalidError):
+    """The file is no archive of a tenant, or one that was damaged or made to do harm."""
+
+    code = "invalid_archive"
+    http_status = 422
 
 
 class NotFoundError(MindiaError, LookupError):
@@ -79,6 +94,25 @@ class StagedObjectExpiredError(ConflictError):
     """The staged object was swept, already added, or belongs to another tenant."""
 
     code = "staged_object_expired"
+
+
+class UploadIncompleteError(ConflictError):
+    """Not all bytes of an upload are there, or not as many as were announced."""
+
+    code = "upload_incomplete"
+
+
+class UploadClosedError(ConflictError):
+    """The upload was completed or aborted before."""
+
+    code = "upload_closed"
+
+
+class UploadExpiredError(ConflictError):
+    """The time of the upload is over."""
+
+    code = "upload_expired"
+    http_status = 410
 
 
 class TenantInactiveError(MindiaError):

@@ -1,7 +1,8 @@
-"""Media over HTTP, for whoever has a signed URL: a WSGI application that hosts mount.
+"""Media over HTTP, for whoever has a signed URL: applications that hosts mount.
 
     library.media.url(item)            # https://example.org/media/<tenant>/<item>/cat.jpg?…
-    files = mindia.serving.MediaFiles(app)  # mounted at Settings.public_url
+    library.media.begin_upload("cat.jpg").url  # https://example.org/media/<tenant>/<upload>/whole?…
+    files = mindia.serving.MediaFiles(app)  # WSGI, mounted at Settings.public_url; AsyncMediaFiles for ASGI
 
 What is served is what somebody has uploaded: it comes with the type that was found from its bytes, and with headers by
 which a browser neither guesses another type nor runs anything in it.
@@ -19,34 +20,45 @@ from urllib.parse import quote
 
 import attrs
 
-from mindia.domain.media import Disposition, Media
+from mindia._asgi import AsgiBridge
+from mindia._receiving import receive
+from mindia.domain.media import Media
 from mindia.errors import InvalidError, MindiaError
+from mindia.media.names import content_disposition
 from mindia.services import signed_urls
 
 if TYPE_CHECKING:
-from mindia.media.names import content_disposition
     from mindia.app import Mindia
 
 _CHUNK = 1 << 18
-_METHODS = ("GET", "HEAD")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
+def _origins(origins: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(origins, str):
+        raise InvalidError(f"allow_origins must be several origins, not a single text: [{origins!r}]")
+    return tuple(origin.rstrip("/") for origin in origins)
+
+
 @attrs.frozen
 class MediaFiles:
-    """A WSGI application that serves media by signed URLs, whole or in ranges. Thread-safe.
+    """A WSGI application that serves media by signed URLs, whole or in ranges, and takes uploads. Thread-safe.
 
     The host mounts it where `Settings.public_url` leads to; what stands before the tenant in the path does not matter.
 
     Args:
         app: Whose media.
+        allow_origins: From which sites' pages a script may upload (`["https://example.org"]`), where that is another
+            one than this; `["*"]` for all. A form that a page sends by itself needs none.
 
     Raises:
         InvalidError: The application has no `Settings.secret_key`.
     """
 
     app: Mindia
+    allow_origins: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_origins)
 
     def __attrs_post_init__(self) -> None:
         if self.app.settings.secret_key is None:
@@ -54,9 +66,12 @@ class MediaFiles:
 
     def __call__(self, environ: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
-        if environ["REQUEST_METHOD"] not in _METHODS:
-            return _refuse(environ, start_response, HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD alone", allow=True)
+        method = environ["REQUEST_METHOD"]
+        if method not in _METHODS:
+            return _refuse(environ, start_response, HTTPStatus.METHOD_NOT_ALLOWED, "no such method here", allow=True)
         url = f"{quote(environ.get('PATH_INFO', ''), safe='/')}?{environ.get('QUERY_STRING', '')}"
+        if method not in ("GET", "HEAD"):
+            return self._receive(environ, start_response, url)
         try:
             granted = signed_urls.verify(url, settings=self.app.settings)
             library = self.app.library(granted.tenant_id)
@@ -81,6 +96,41 @@ class MediaFiles:
             return _refuse(environ, start_response, HTTPStatus(error.http_status), error.code)
         start_response(_status(HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT), [*headers.items()])
         return [] if file is None else _Body(file, wanted)
+
+    def _receive(self, environ: Mapping[str, Any], start_response: StartResponse, url: str) -> Iterable[bytes]:
+        origin = environ.get("HTTP_ORIGIN", "")
+        shared = [("Vary", "Origin")]
+        if origin in self.allow_origins or "*" in self.allow_origins:
+            shared += [("Access-Control-Allow-Origin", origin or "*")]
+        if environ["REQUEST_METHOD"] == "OPTIONS":  # a browser asks before a script uploads
+            shared += [
+                ("Allow", ", ".join(_METHODS)),
+                ("Access-Control-Allow-Methods", "POST, PUT"),
+                ("Access-Control-Allow-Headers", "Content-Type"),
+                ("Access-Control-Max-Age", "3600"),
+            ]
+        else:
+            try:
+                receive(self.app, environ, url)
+            except MindiaError as error:
+                return _refuse(environ, start_response, HTTPStatus(error.http_status), error.code, more=shared)
+        start_response(_status(HTTPStatus.NO_CONTENT), [*shared, ("Cache-Control", "no-store")])
+        return []
+
+
+class AsyncMediaFiles(AsgiBridge):
+    """The same as `MediaFiles` for ASGI: what waits for the database or the store does so in threads.
+
+    Args:
+        app: Whose media.
+        allow_origins: As for `MediaFiles`.
+
+    Raises:
+        InvalidError: The application has no `Settings.secret_key`.
+    """
+
+    def __init__(self, app: Mindia, *, allow_origins: Iterable[str] = ()) -> None:
+        super().__init__(MediaFiles(app, allow_origins=allow_origins))
 
 
 class _Body:
@@ -143,7 +193,13 @@ def _status(status: HTTPStatus) -> str:
 
 
 def _refuse(
-    environ: Mapping[str, Any], start_response: StartResponse, status: HTTPStatus, reason: str, *, allow: bool = False
+    environ: Mapping[str, Any],
+    start_response: StartResponse,
+    status: HTTPStatus,
+    reason: str,
+    *,
+    allow: bool = False,
+    more: Iterable[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
     """Say no without a word of what there is."""
     body = f"{reason}\n".encode()
@@ -153,5 +209,5 @@ def _refuse(
         ("X-Content-Type-Options", "nosniff"),
         ("Cache-Control", "no-store"),
     ]
-    start_response(_status(status), headers + [("Allow", ", ".join(_METHODS))] * allow)
+    start_response(_status(status), [*headers, *more] + [("Allow", ", ".join(_METHODS))] * allow)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
@@ -26,7 +30,9 @@ from mindia import (
 )
 from mindia._ids import uuid7
 from mindia.domain.tasks import GenerateEmbedding
+from mindia.domain.uploads import Upload
 from mindia.errors import TransactionError
+from mindia.services.upload_urls import UploadTicket
 from mindia.testing import samples
 
 SETTINGS = Settings(
@@ -35,6 +41,7 @@ SETTINGS = Settings(
     argon2_time_cost=1,
     argon2_memory_kib=8,
     argon2_parallelism=1,
+    fetch_allow_private=("127.0.0.0/8",),
 )
 """With which every call succeeds, and passwords take no time."""
 
@@ -58,6 +65,8 @@ class Known:
     issued: IssuedApiKey
     webhook: Webhook
     delivery: WebhookEvent
+    uploaded: Upload
+    uploading: Upload
 
     @classmethod
     def of(cls, library: Library, *, filename: str = "harbour.jpg") -> Known:
@@ -77,6 +86,8 @@ class Known:
             issued=library.api_keys.issue("robot", role="viewer"),
             webhook=library.webhooks.pause(webhook),
             delivery=delivery,
+            uploaded=uploaded(library),
+            uploading=uploaded(library),
         )
 
 
@@ -108,6 +119,47 @@ def _test(library: Library, known: Known) -> WebhookEvent:
     delivery = library.webhooks.test(known.webhook)
     library.webhooks.pause(known.webhook)  # nobody shall be sent anything
     return delivery
+
+
+@contextmanager
+def a_picture() -> Iterator[str]:
+    """Serve a picture, and give its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(samples.image(color="coral"))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/coral.jpg"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _add_from_url(library: Library, _: Known) -> Media:
+    with a_picture() as url:
+        return library.media.add_from_url(url)
+
+
+def _stage_from_url(library: Library, _: Known) -> Staged:
+    with a_picture() as url:
+        return library.media.stage_from_url(url)
+
+
+def uploaded(library: Library) -> Upload:
+    """Begin an upload that has arrived as a whole."""
+    upload = library.media.begin_upload("uploaded.jpg")
+    ticket = UploadTicket(tenant_id=library.tenant_id, upload_id=upload.id, part=None, expires_at=0)
+    library.media._receive(ticket, io.BytesIO(samples.image(color="olive")), length=None)
+    return upload
 
 
 def _embedding_of(item: Media) -> GenerateEmbedding:
@@ -158,18 +210,24 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "api_keys.revoke": lambda library, known: library.api_keys.revoke(known.issued.key.id),
     "index.embed": lambda library, known: library.index.embed(known.item.id),
     "index.search": lambda library, _: library.index.search("harbour"),
+    "media.abort_upload": lambda library, known: library.media.abort_upload(known.uploading),
     "media.add": lambda library, known: library.media.add(known.staged),
+    "media.add_from_url": _add_from_url,
     "media.add_many": _add_many,
+    "media.begin_upload": lambda library, _: library.media.begin_upload("quay.jpg"),
+    "media.complete_upload": lambda library, known: library.media.complete_upload(known.uploaded),
     "media.copy": lambda library, known: library.media.copy(known.item),
     "media.count": lambda library, _: library.media.count(),
     "media.exists": lambda library, _: library.media.exists(),
     "media.find": lambda library, _: library.media.find(),
     "media.get": lambda library, known: library.media.get(known.item.id),
     "media.get_many": lambda library, known: library.media.get_many([known.item.id]),
+    "media.get_upload": lambda library, known: library.media.get_upload(known.uploaded),
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.open": _open,
     "media.read": lambda library, known: library.media.read(known.item),
     "media.stage": lambda library, _: library.media.stage(samples.image(), filename="quay.jpg"),
+    "media.stage_from_url": _stage_from_url,
     "media.save_to": _save,
     "media.update": lambda library, known: library.media.update(known.item, metadata={"place": "Lisbon"}),
     "media.url": lambda library, known: library.media.url(known.item),

@@ -171,6 +171,7 @@ EFFECTS = {
     "index.embed": Rows(embeddings=1),
     "media.add": Rows(images=1, search_documents=1, tasks=1),
     "media.add of bytes": Rows(images=1, search_documents=1, tasks=1),
+    "media.add_from_url": Rows(images=1, search_documents=1, tasks=1),
     "media.add_many": Rows(images=1, search_documents=1, tasks=1),
     "media.copy": Rows(images=1, search_documents=1, tasks=1),
     "media.delete": Rows(images=-1, search_documents=-1, tasks=-2, deleted_objects=1),  # the task that is known, too
@@ -191,8 +192,14 @@ EFFECTS = {
 """What a call that is made once changes; all others change the number of no rows."""
 
 RETURN_NOTHING = {
-    "index.embed", "media.delete", "media.delete_many", "tenants.delete", "tenants.set_quota", "webhooks.delete",
-}  # fmt: skip
+    "index.embed",
+    "media.abort_upload",
+    "media.delete",
+    "media.delete_many",
+    "tenants.delete",
+    "tenants.set_quota",
+    "webhooks.delete",
+}
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.ANSWERED], ids=lambda moment: moment.name)

@@ -45,12 +45,15 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "api_keys.issue": lambda library, known: CALLS["api_keys.issue"](library, known) and None,
     "api_keys.list": lambda library, _: _foreign(library.api_keys.list(), library),
     "index.search": lambda library, _: list(library.index.search("harbour")),
+    "media.add_from_url": lambda library, known: CALLS["media.add_from_url"](library, known) and None,
+    "media.begin_upload": lambda library, known: CALLS["media.begin_upload"](library, known) and None,
     "media.count": lambda library, _: library.media.count(),
     "media.exists": lambda library, _: library.media.exists(),
     "media.find": lambda library, _: list(library.media.find()),
     "media.get_many": lambda library, known: library.media.get_many([known.item.id]),
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.stage": lambda library, known: CALLS["media.stage"](library, known) and None,
+    "media.stage_from_url": lambda library, known: CALLS["media.stage_from_url"](library, known) and None,
     "search": lambda library, _: list(library.search("harbour")),
     "tasks.counts": lambda library, _: library.tasks.counts(),
     # The ids are in the payload, where the handler does not find them.
@@ -265,7 +268,9 @@ ACROSS_TENANTS = {
     "webhooks._RESEAL": "of maintenance, which goes over all tenants",
     "quotas._SET": "of app.tenants",
     "quotas._CLEAR": "of app.tenants",
-    "uploads.": "of maintenance, which goes over all tenants",
+    "uploads._FORGET": "of maintenance, which goes over all tenants",
+    "uploads._POSTPONE": "of maintenance, which goes over all tenants",
+    "uploads._SET_MULTIPART": "for object stores that others can reach",
     "verification.": "of maintenance, which goes over all tenants",
 }
 """Statements that name a tenant, and are sent as the worker's role; all of a module where its name stands alone."""

@@ -166,6 +166,8 @@ def test_every_setting_can_come_from_the_environment() -> None:
     }
     for field in attrs.fields(Settings):
         value = ("off" if field.default else "on") if str(field.type) == "bool" else values[str(field.type)]
+        if field.name == "fetch_allow_private":
+            value = "10.2.0.0/16, fd00::/8"
         environment = {f"MINDIA_{field.name.upper()}": value}
         if field.name == "worker_timeout":
             environment["MINDIA_HEARTBEAT"] = "1"
@@ -175,6 +177,12 @@ def test_every_setting_can_come_from_the_environment() -> None:
         changed = getattr(Settings.from_env(environment), field.name)
 
         assert changed != getattr(Settings(), field.name), field.name
+
+
+@pytest.mark.parametrize("networks", [("10.0.0.1/8",), ("localhost",), ("",), "10.0.0.0/8", 5])
+def test_networks_that_are_none_are_refused(networks: Any) -> None:
+    with pytest.raises(InvalidError, match="fetch_allow_private"):
+        Settings(fetch_allow_private=networks)
 
 
 def test_the_environment_of_the_process_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,8 @@ def test_the_codes_are_stable() -> None:
         "DatabaseError": ("database", 500, False),
         "DatabaseTooOldError": ("database_too_old", 500, False),
         "DatabaseUnavailableError": ("database_unavailable", 503, True),
+        "DownloadError": ("download", 422, False),
+        "DownloadFailedError": ("download_failed", 503, True),
         "DuplicateError": ("duplicate", 409, False),
         "RejectedError": ("rejected", 422, False),
         "SignatureError": ("signature", 403, False),
@@ -118,6 +120,9 @@ def test_the_codes_are_stable() -> None:
         "TypeMismatchError": ("type_mismatch", 422, False),
         "UnsupportedTypeError": ("unsupported_type", 415, False),
         "WebhookSignatureError": ("webhook_signature", 401, False),
+        "UploadClosedError": ("upload_closed", 409, False),
+        "UploadExpiredError": ("upload_expired", 410, False),
+        "UploadIncompleteError": ("upload_incomplete", 409, False),
     }
 
 

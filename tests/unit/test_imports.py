@@ -30,6 +30,7 @@ _LAYERS = (
     {"services"},
     {"library"},
     {"app"},
+    {"_asgi", "_receiving"},
     {"serving"},
     {"testing"},
 )

@@ -166,6 +166,25 @@ def check_name(found: MediaType, *, filename: str, declared: str | None) -> None
         raise TypeMismatchError(f"{filename!r} was declared as {plain[:100]!r}; its bytes are {found.content_type}")
 
 
+def of_claims(filename: str, declared: str | None) -> MediaType | None:
+    """Return the type that bytes are said to be of by those who have not looked at them, or None where they do not say.
+
+    Raises:
+        UnsupportedTypeError: The declared type is none of the allowed ones.
+        TypeMismatchError: The extension is that of another type.
+    """
+    plain = (declared or "").partition(";")[0].strip().lower()
+    if plain in _UNDECLARED:
+        extension = extension_of(filename)
+        return next((kind for kind in ALLOWED if extension in kind.extensions), None)
+    named = next((kind for kind in ALLOWED if plain == kind.content_type or plain in kind.aliases), None)
+    if named is None:
+        names = ", ".join(kind.content_type for kind in ALLOWED)
+        raise UnsupportedTypeError(f"{filename!r} is declared as {plain[:100]!r}; the allowed types are: {names}")
+    check_name(named, filename=filename, declared=None)
+    return named
+
+
 def of_content_type(content_type: str) -> MediaType:
     """Return the allowed type of that name, as items have it."""
     return next(kind for kind in ALLOWED if kind.content_type == content_type)

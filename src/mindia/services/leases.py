@@ -95,7 +95,7 @@ class StagingLeases:
         return [Slot(tenant_id=tenant_id, key=key, s3_bucket=s3_bucket) for key in keys]
 
     def _record(self, tenant_id: UUID, keys: Sequence[UUID], *, s3_bucket: str) -> None:
-        leased = self._unit(tenant_id).run(
+        leased = self.aside(tenant_id).run(
             lambda session: objects.lease(session, tenant_id, list(keys), s3_bucket=s3_bucket), single=True
         )
         if not leased:
@@ -147,7 +147,7 @@ class StagingLeases:
         Raises:
             StagedObjectExpiredError: It was swept, or the tenant was deleted.
         """
-        if not self._unit(tenant_id).run(lambda session: objects.renew(session, tenant_id, key), single=True):
+        if not self.aside(tenant_id).run(lambda session: objects.renew(session, tenant_id, key), single=True):
             raise StagedObjectExpiredError(
                 f"the staged object {key} was swept while its bytes were being stored: the upload stood still for "
                 "longer than Settings.staging_grace, or the tenant was deleted"
@@ -167,9 +167,10 @@ class StagingLeases:
             # Also what was swept before it was stored: it is on no record, and no item points at it.
             storage.delete(slot.s3_bucket, [s3_key])
 
-        self._unit(slot.tenant_id).run(work)
+        self.aside(slot.tenant_id).run(work)
 
-    def _unit(self, tenant_id: UUID) -> OwnTransaction:
+    def aside(self, tenant_id: UUID) -> OwnTransaction:
+        """Return where statements run apart from a transaction that may be open: what they write is there at once."""
         # Also for a tenant that is not served: one that has been suspended meanwhile must not keep what was staged.
         return OwnTransaction(self._database, Scope(tenant_id=tenant_id, is_served=False), beside=True)
 

@@ -24,10 +24,10 @@ from mindia.storage.base import Storage
 
 if TYPE_CHECKING:
     from mindia.delivery.secrets import SecretBox
-    from mindia.domain.tenant_deletion import TenantDeletionProgress, TenantDeletionReport
-    from mindia.repositories.webhooks import Sealed
     from mindia.domain.maintenance import VerifyReport
+    from mindia.domain.tenant_deletion import TenantDeletionProgress, TenantDeletionReport
     from mindia.domain.tenants import Tenant
+    from mindia.repositories.webhooks import Sealed
 
 Progress = Callable[[MaintenanceReport], object]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from uuid import UUID
 
@@ -19,15 +19,16 @@ from mindia.errors import DatabaseUnavailableError, InvalidError, NotFoundError
 from mindia.media.names import clean_filename
 from mindia.repositories import media as repository
 from mindia.repositories import media_change
-from mindia.services import adding, ingest
+from mindia.services import adding, from_url, ingest
 from mindia.services._metadata import check_key_count, checked_metadata
 from mindia.services._named import named
 from mindia.services.adding import Addition, checked_description, checked_expiry, texts_of
 from mindia.services.deleting import delete_items
 from mindia.services.ingest import as_handed_in
-from mindia.services.media_reader import MAX_PAGE, MediaReader
+from mindia.services.media_reader import MAX_PAGE
 from mindia.services.signed_urls import event_url
 from mindia.services.sources import Source
+from mindia.services.uploads import MediaUploads
 
 
 class _Unchanged:
@@ -40,7 +41,7 @@ class _Unchanged:
 UNCHANGED = _Unchanged()
 
 
-class MediaStore(MediaReader):
+class MediaStore(MediaUploads):
     """The media of one tenant. Thread-safe, unless it is that of a transaction."""
 
     def stage(
@@ -141,6 +142,87 @@ class MediaStore(MediaReader):
         if added.id != staged.id:
             ingest.discard(context, staged)
         return added
+
+    def stage_from_url(
+        self,
+        url: str,
+        *,
+        filename: str | None = None,
+        max_bytes: int | None = None,
+        timeout: timedelta | None = None,
+        sanitize: bool | None = None,
+    ) -> Staged:
+        """Store and probe what stands at a URL: `stage` for files that are elsewhere.
+
+        It may be one that somebody else has written: nothing is connected to but public addresses and those of
+        `Settings.fetch_allow_private`, and a redirect is held to the same. What the server says of the type does not
+        count.
+
+        Args:
+            url: `http` or `https`.
+            filename: Its name; by default as the server or the URL calls it, with an extension that fits the bytes.
+            max_bytes: How many bytes it may have; at most as many as its kind may have, which is the default.
+            timeout: How long it may take; `Settings.fetch_timeout` by default.
+            sanitize: As for `stage`.
+
+        Raises:
+            InvalidError: It is no URL, or another argument is not allowed.
+            ForbiddenAddressError: It leads where nothing may be fetched from.
+            DownloadError: The server does not give a file; of its subclasses, `DownloadFailedError` may pass.
+            MediaError: The bytes are not what can be taken in; its subclasses say why.
+            TenantInactiveError: The tenant is suspended or deleted.
+            StorageError: The object store failed.
+        """
+        self._context.as_member.run(lambda _: None, single=True)
+        with from_url.opened(self._context, url, filename=filename, max_bytes=max_bytes, timeout=timeout) as found:
+            return self.stage(found.file, filename=found.filename, sanitize=sanitize)
+
+    def add_from_url(
+        self,
+        url: str,
+        *,
+        filename: str | None = None,
+        max_bytes: int | None = None,
+        timeout: timedelta | None = None,
+        description: str = "",
+        metadata: Metadata | None = None,
+        expires_at: datetime | None = None,
+        on_duplicate: OnDuplicate | str = OnDuplicate.STORE,
+        sanitize: bool | None = None,
+    ) -> Media:
+        """Make an item of what stands at a URL: see `stage_from_url` and `add`.
+
+        Args:
+            url: As for `stage_from_url`.
+            filename: As for `stage_from_url`.
+            max_bytes: As for `stage_from_url`.
+            timeout: As for `stage_from_url`.
+            description: As for `add`.
+            metadata: As for `add`.
+            expires_at: As for `add`.
+            on_duplicate: As for `add`.
+            sanitize: As for `stage`.
+
+        Raises:
+            InvalidError: It is no URL, or another argument is not allowed.
+            ForbiddenAddressError: It leads where nothing may be fetched from.
+            DownloadError: The server does not give a file; of its subclasses, `DownloadFailedError` may pass.
+            MediaError: The bytes are not what can be taken in; its subclasses say why.
+            DuplicateError: There is an item of the same bytes, and `on_duplicate` is `error`.
+            TenantInactiveError: The tenant is suspended or deleted.
+            StorageError: The object store failed.
+        """
+        self._context.as_member.run(lambda _: None, single=True)
+        with from_url.opened(self._context, url, filename=filename, max_bytes=max_bytes, timeout=timeout) as found:
+            return self.add(
+                found.file,
+                filename=found.filename,
+                description=description,
+                metadata=metadata,
+                expires_at=expires_at,
+                on_duplicate=on_duplicate,
+                sanitize=sanitize,
+            )
 
     def add_many(
         self,
@@ -377,9 +459,6 @@ class MediaStore(MediaReader):
             )
             for media_id in ids
         }
-
-    def _sanitize(self, given: bool | None) -> bool:  # noqa: FBT001 - as it was given
-        return self._context.settings.sanitize if given is None else given
 
 
 def _as_json(metadata: Metadata) -> str:

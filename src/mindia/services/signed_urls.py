@@ -113,10 +113,11 @@ def verify(url: str, *, settings: Settings) -> SignedUrl:
 
 def _signature(granted: SignedUrl, settings: Settings) -> str:
     fields = (granted.tenant_id, granted.media_id, granted.disposition, granted.expires_at)
-    return hmac.digest(_key(settings), "\n".join(map(str, fields)).encode(), "sha256").hex()
+    return hmac.digest(derived_key(settings, purpose=_PURPOSE), "\n".join(map(str, fields)).encode(), "sha256").hex()
 
 
-def _key(settings: Settings) -> bytes:
+def derived_key(settings: Settings, *, purpose: bytes) -> bytes:
+    """Return a key for one purpose alone."""
     if settings.secret_key is None:
         raise InvalidError("signed URLs need Settings.secret_key: make one with secrets.token_urlsafe(32)")
-    return derived(settings.secret_key, _PURPOSE)
+    return derived(settings.secret_key, purpose)
