@@ -178,6 +178,8 @@ class _Cluster:
             "mon max pg per osd": "1000",
             "rgw frontends": f"beast endpoint=127.0.0.1:{self._port}",
             "rgw thread pool size": "64",
+            "rgw override bucket index max shards": "1",
+            "rgw dynamic resharding": "false",
             "rgw enable usage log": "false",
             "rgw enable ops log": "false",
             # What was deleted is given back soon: the store is in memory.

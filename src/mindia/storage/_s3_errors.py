@@ -108,6 +108,7 @@ def typed(place: Place, what: str) -> Iterator[None]:
         what: What was tried: "put", "list".
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -115,6 +116,8 @@ def typed(place: Place, what: str) -> Iterator[None]:
         raise _of_answer(error, place, what) from error
     except BotoCoreError as error:
         raise _of_client(error, place, what) from error
+    except ResponseParserError as error:
+        raise StorageUnavailableError(f"{what} {place}: the answer is not that of an S3 server") from error
 
 
 def code_of(error: BaseException | None) -> str:
@@ -161,9 +164,9 @@ def _of_client(error: BotoCoreError, place: Place, what: str) -> StorageError:
             "S3Storage, or let boto3 find them in the environment, a profile or the machine's role"
         )
     passing = (
+        exceptions.ConnectionError,
         exceptions.HTTPClientError,
         exceptions.IncompleteReadError,
-        exceptions.ResponseParserError,
         exceptions.ResponseStreamingError,
     )
     if isinstance(error, passing) and not isinstance(error, exceptions.SSLError):

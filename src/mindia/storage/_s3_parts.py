@@ -29,7 +29,7 @@ class Writer:
         client: Of boto3.
         part_bytes: What has no more is stored by one request; others in parts of this size.
         concurrency: How many parts are on their way at once. One more is read meanwhile.
-        confirms: Whether the server is asked afterwards for what was stored.
+        confirms: Whether the server is asked afterwards for what was stored by one request; for parts it always is.
         in_bucket: Does what needs the bucket, again where that had to be made first.
     """
 
@@ -50,11 +50,11 @@ class Writer:
         first = read_exactly(source, self.part_bytes)
         second = read_exactly(source, self.part_bytes) if len(first) >= self.part_bytes else b""
         if second:
-            etag, size = self._write_parts(place, deque([first, second]), source, extra)
-        else:
-            etag, size = self._write_whole(place, first, extra), len(first)
+            self._write_parts(place, deque([first, second]), source, extra)
+            return
+        tag = self._write_whole(place, first, extra)
         if self.confirms:
-            self._confirm(place, etag, size)
+            self._confirm(place, tag, len(first))
 
     def _write_whole(self, place: Place, content: bytes, extra: Mapping[str, str]) -> str:
         digest = hashlib.md5(content, usedforsecurity=False)
@@ -68,9 +68,7 @@ class Writer:
 
         return self._checked(self.in_bucket(put), digest.hexdigest(), place)
 
-    def _write_parts(
-        self, place: Place, ahead: deque[bytes], source: BinaryIO, extra: Mapping[str, str]
-    ) -> tuple[str, int]:
+    def _write_parts(self, place: Place, ahead: deque[bytes], source: BinaryIO, extra: Mapping[str, str]) -> None:
         def begin() -> Mapping[str, Any]:
             with typed(place, "put"):
                 answer: Mapping[str, Any] = self.client.create_multipart_upload(
@@ -80,7 +78,7 @@ class Writer:
 
         upload_id = self.in_bucket(begin).get("UploadId")
         if not upload_id:
-            raise StorageUnavailableError(f"put {place}: the answer has no UploadId, and is not that of an S3 server")
+            raise StorageUnavailableError(f"put {place}: the answer has no UploadId: what has answered is no S3 server")
         target = {"Bucket": place.bucket, "Key": place.key, "UploadId": upload_id}
         size = sum(map(len, ahead))
         digests = hashlib.md5(usedforsecurity=False)
@@ -111,8 +109,7 @@ class Writer:
                     for future in under_way:
                         future.cancel()
                     raise
-            expected = f"{digests.hexdigest()}-{len(tags)}"
-            return self._complete(place, target, tags, expected), size
+            self._complete(place, target, tags, f"{digests.hexdigest()}-{len(tags)}", size)
         except BaseException:
             self._abort(place, target)
             raise
@@ -122,37 +119,38 @@ class Writer:
             answer = self.client.upload_part(PartNumber=number, Body=part, ContentMD5=_encoded(digest), **target)
         return self._checked(answer, digest.hexdigest(), place)
 
-    def _complete(self, place: Place, target: Mapping[str, str], tags: list[str], expected: str) -> str:
+    def _complete(self, place: Place, target: Mapping[str, str], tags: list[str], expected: str, size: int) -> None:
         parts = [{"PartNumber": number, "ETag": f'"{tag}"'} for number, tag in enumerate(tags, 1)]
         try:
             with typed(place, "put"):
-                answer = self.client.complete_multipart_upload(MultipartUpload={"Parts": parts}, **target)
-        except ObjectNotFoundError as error:
-            # It was completed by a try whose answer was lost; or deleted by another.
+                self.client.complete_multipart_upload(MultipartUpload={"Parts": parts}, **target)
+        except (ObjectNotFoundError, StorageUnavailableError) as error:
+            # It may have been completed by a try whose answer was lost: what servers say to the next one differs.
             found = self._head(place)
-            if found is not None and _tag(found) == expected:
-                return expected
-            raise StorageUnavailableError(f"put {place}: its upload was removed by another before its end") from error
-        return self._checked(answer, expected, place)
+            if found is None or _tag(found) != expected:
+                if isinstance(error, StorageUnavailableError):
+                    raise
+                raise StorageUnavailableError(
+                    f"put {place}: its upload was removed by another before its end"
+                ) from error
+        # Not every server names the tag in its answer.
+        self._confirm(place, expected, size)
 
     def _checked(self, answer: Mapping[str, Any], expected: str, place: Place) -> str:
-        """Return the tag that the server gave to what it says that it has; it is a hash where nothing is encrypted."""
+        """Return the tag that the server gave to what it says that it has."""
         found = _tag(answer)
         if not found:
             raise StorageUnavailableError(
                 f"put {place}: the answer has no ETag. Something has taken the object that is no S3 server, or has "
                 "dropped it"
             )
-        is_hash = len(found.partition("-")[0]) == len(expected.partition("-")[0]) and ("-" in found) == (
-            "-" in expected
-        )
-        if is_hash and found != expected and answer.get("ServerSideEncryption", "AES256") == "AES256":
+        if _differs(answer, expected):
             raise StorageUnavailableError(f"put {place}: the server has other bytes than it was sent")
         return found
 
-    def _confirm(self, place: Place, etag: str, size: int) -> None:
+    def _confirm(self, place: Place, tag: str, size: int) -> None:
         found = self._head(place)
-        if found is None or int(found["ContentLength"]) != size or _tag(found) != etag:
+        if found is None or int(found["ContentLength"]) != size or _differs(found, tag):
             raise StorageUnavailableError(
                 f"put {place}: the server said that it has stored the object, and has "
                 f"{'none' if found is None else 'another one'}"
@@ -190,6 +188,13 @@ def read_exactly(source: BinaryIO, count: int) -> bytes:
 
 def _tag(answer: Mapping[str, Any]) -> str:
     return str(answer.get("ETag") or "").strip('"')
+
+
+def _differs(answer: Mapping[str, Any], expected: str) -> bool:
+    """Tell whether the tag of an object shows that it has other bytes; it is a hash where none of ours is encrypted."""
+    found = _tag(answer)
+    is_hash = [len(part) for part in found.split("-")][:1] == [32] and ("-" in found) == ("-" in expected)
+    return is_hash and found != expected and answer.get("ServerSideEncryption", "AES256") == "AES256"
 
 
 def _encoded(digest: Any) -> str:

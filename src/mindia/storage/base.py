@@ -178,7 +178,7 @@ class DirectStorage(Storage, Protocol):
         ...
 
     def complete_parts(self, bucket: str, key: str, *, upload_id: str, parts: Sequence[UploadedPart]) -> None:
-        """Make the object of its parts. Raises `ObjectNotFoundError` without such an upload."""
+        """Make the object of its parts. Raises `StorageError` where that is not possible, as without such an upload."""
         ...
 
     def abort_parts(self, bucket: str, key: str, *, upload_id: str) -> None:
