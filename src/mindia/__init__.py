@@ -26,6 +26,7 @@ if _TYPE_CHECKING:
     from mindia.domain.filters import Contains as Contains
     from mindia.domain.filters import Exists as Exists
     from mindia.domain.filters import MediaOrder as MediaOrder
+    from mindia.domain.maintenance import CopyReport as CopyReport
     from mindia.domain.maintenance import Finding as Finding
     from mindia.domain.maintenance import MaintenanceReport as MaintenanceReport
     from mindia.domain.maintenance import Problem as Problem
@@ -85,6 +86,7 @@ if _TYPE_CHECKING:
     from mindia.library import Transaction as Transaction
     from mindia.storage.local import LocalStorage as LocalStorage
     from mindia.storage.memory import MemoryStorage as MemoryStorage
+    from mindia.storage.moving import MovingStorage as MovingStorage
     from mindia.storage.s3 import S3Storage as S3Storage
     from mindia.worker.context import TaskContext as TaskContext
 
@@ -98,7 +100,7 @@ _HOMES = {
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
     "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),
     "mindia.domain.maintenance": (
-        "Finding", "MaintenanceReport", "Problem", "Repair", "VerifyReport", "VerifyStorage",
+        "CopyReport", "Finding", "MaintenanceReport", "Problem", "Repair", "VerifyReport", "VerifyStorage",
     ),
     "mindia.domain.media": (
         "Audio", "Candidate", "Disposition", "Document", "Image", "Location", "Media",
@@ -122,6 +124,7 @@ _HOMES = {
     "mindia.library": ("Library", "LibraryTransaction", "Transaction"),
     "mindia.storage.local": ("LocalStorage",),
     "mindia.storage.memory": ("MemoryStorage",),
+    "mindia.storage.moving": ("MovingStorage",),
     "mindia.storage.s3": ("S3Storage",),
     "mindia.worker.context": ("TaskContext",),
 }  # fmt: skip

@@ -27,7 +27,7 @@ from tests.integration.library_calls import CALLS, SETTINGS, Known
 from tests.integration.processes import forked, read_all, reap, wait_until
 
 import mindia
-from mindia import Library, LocalStorage, MediaKind, MediaLimits, Mindia, Quota, Settings, Tenant, errors
+from mindia import Library, LocalStorage, MediaKind, MediaLimits, MemoryStorage, Mindia, Quota, Settings, Tenant, errors
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import ClosedError, DatabaseUnavailableError, NotPicklableError, TransactionError
 from mindia.testing import samples
@@ -39,6 +39,7 @@ CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "__enter__": lambda app: app.__enter__(),
     "api_keys.verify": lambda app: app.api_keys.verify(""),
     "check": lambda app: app.check(),
+    "maintenance.copy_objects": lambda app: app.maintenance.copy_objects(MemoryStorage(), MemoryStorage()),
     "maintenance.remove_deleted": lambda app: app.maintenance.remove_deleted(),
     "maintenance.remove_deleted_tenants": lambda app: app.maintenance.remove_deleted_tenants(),
     "maintenance.remove_expired": lambda app: app.maintenance.remove_expired(),

@@ -22,7 +22,7 @@ from tests.faults.proxy import Moment, Proxy, Words
 from tests.integration.library_calls import CALLS, SETTINGS, Known
 
 import mindia
-from mindia import Library, LocalStorage, Media, MediaKind, MediaLimits, Mindia, Quota, Settings, Tenant
+from mindia import Library, LocalStorage, Media, MediaKind, MediaLimits, MemoryStorage, Mindia, Quota, Settings, Tenant
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import ConnectionLostError, DatabaseUnavailableError, MindiaError
 from mindia.testing import samples
@@ -97,6 +97,9 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "maintenance.remove_login_failures": lambda subject: subject.app.maintenance.remove_login_failures(),
     "maintenance.remove_old_deliveries": lambda subject: subject.app.maintenance.remove_old_deliveries(),
     "maintenance.remove_deleted": lambda subject: subject.app.maintenance.remove_deleted(),
+    "maintenance.copy_objects": lambda subject: subject.app.maintenance.copy_objects(
+        MemoryStorage(), subject.app.storage, tenant=subject.library.tenant_id
+    ),
     "maintenance.remove_uploads": lambda subject: subject.app.maintenance.remove_uploads(),
     "maintenance.verify": lambda subject: subject.app.maintenance.verify(tenant=subject.library.tenant_id),
     "maintenance.remove_deleted_tenants": lambda subject: subject.app.maintenance.remove_deleted_tenants(),

@@ -28,6 +28,7 @@ from tests.integration.tenant_rows import TenantRows, a_row_of_every_table
 
 import mindia
 from mindia import ApiKey, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User, Webhook
+from mindia import ApiKey, Image, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User
 from mindia.db.session import Session
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError
@@ -41,11 +42,17 @@ def _foreign(found: Iterable[User | ApiKey | Webhook], library: Library) -> list
     return [each for each in found if each.tenant_id != library.tenant_id]
 
 
+def _add_from_url_and_delete(library: Library, known: Known) -> None:
+    added = CALLS["media.add_from_url"](library, known)
+    assert isinstance(added, Image)
+    library.media.delete(added)
+
+
 WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "api_keys.issue": lambda library, known: CALLS["api_keys.issue"](library, known) and None,
     "api_keys.list": lambda library, _: _foreign(library.api_keys.list(), library),
     "index.search": lambda library, _: list(library.index.search("harbour")),
-    "media.add_from_url": lambda library, known: CALLS["media.add_from_url"](library, known) and None,
+    "media.add_from_url": lambda library, known: _add_from_url_and_delete(library, known),
     "media.begin_upload": lambda library, known: CALLS["media.begin_upload"](library, known) and None,
     "media.count": lambda library, _: library.media.count(),
     "media.exists": lambda library, _: library.media.exists(),

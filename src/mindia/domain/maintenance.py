@@ -149,6 +149,53 @@ class VerifyReport:
 
 
 @attrs.frozen(kw_only=True)
+class CopyProblem:
+    """An object that was not copied.
+
+    Attributes:
+        tenant_id: Whose it is.
+        s3_bucket: The bucket.
+        s3_key: Its key.
+        detail: Why, for people.
+    """
+
+    tenant_id: UUID
+    s3_bucket: str
+    s3_key: str
+    detail: str
+
+
+@attrs.frozen(kw_only=True)
+class CopyReport:
+    """What was copied from one object store to another; also how far it is, while it is under way.
+
+    Attributes:
+        copied: Objects that were copied and read again; in a dry run, those that would be.
+        bytes_copied: Their sizes together.
+        already_there: Objects that the new store had.
+        failed: Objects that were not copied, since they are damaged or a store fails over them.
+        problems: The first 1000 of them.
+        is_dry_run: Whether it only looked.
+        next: Where to go on, for `copy_objects(after=…)`, or None where all has been looked at.
+        error: Why it ended early, as where a store cannot be reached; or None.
+    """
+
+    copied: int = 0
+    bytes_copied: int = 0
+    already_there: int = 0
+    failed: int = 0
+    problems: tuple[CopyProblem, ...] = attrs.field(default=(), repr=False)
+    is_dry_run: bool = False
+    next: str | None = None
+    error: Exception | None = attrs.field(default=None, eq=False)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all was looked at, together with the reports before this one, and nothing of it failed."""
+        return self.next is None and self.error is None and not self.failed
+
+
+@attrs.frozen(kw_only=True)
 class VerifyStorage:
     """A task that does what `app.maintenance.verify` does, part by part; see there.
 

@@ -41,6 +41,8 @@ update mindia.tenants set status = %s::mindia.tenant_status, updated_at = now()
 where id = %s and status <> 'deleted' returning {_COLUMNS}
 """
 
+_SET_REGION = "update mindia.tenants set s3_region = %s, updated_at = now() where id = %s and s3_region = %s"
+
 
 def create(session: Session, *, id: UUID, name: str, s3_bucket: str, s3_region: str) -> Tenant:  # noqa: A002 - the column
     """Write a tenant."""
@@ -73,6 +75,11 @@ def set_limits(session: Session, tenant_id: UUID, limits: MediaLimits) -> Tenant
 def set_status(session: Session, tenant_id: UUID, status: TenantStatus) -> Tenant | None:
     """Change the status of a tenant that is not deleted."""
     return session.one(_SET_STATUS, (status, tenant_id), row=_tenant)
+
+
+def set_region(session: Session, tenant_id: UUID, *, old: str, new: str) -> None:
+    """Change the region of a tenant's bucket, where it is still the old one."""
+    session.execute(_SET_REGION, (new, tenant_id, old))
 
 
 def _tenant(

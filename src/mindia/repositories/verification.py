@@ -25,6 +25,13 @@ select distinct m.s3_key from mindia.all_media m
 where m.tenant_id = %s and m.sha256 = decode(%s, 'hex') and m.s3_key <> %s limit 10
 """
 
+_BYTES = """
+select m.s3_key, m.content_type, encode(m.sha256, 'hex')
+from unnest(%(ids)s::uuid[]) as named (named_id) cross join lateral (
+    select * from mindia.all_media i where i.tenant_id = %(tenant_id)s and i.id = named_id offset 0
+) m
+"""
+
 # One statement, and so one moment: a key that is listed was on record before, and moves from one record to another in
 # one transaction. The lookup by id is kept in its place by `offset 0`, whatever the plan.
 _RECORDED = """
@@ -63,6 +70,15 @@ class StoredItem:
 
 
 @attrs.frozen
+class ItemBytes:
+    """What is on record of the bytes of items."""
+
+    s3_key: str
+    content_type: str
+    sha256: str
+
+
+@attrs.frozen
 class NamedKey:
     """The key of an object, and the id in it."""
 
@@ -82,6 +98,11 @@ def stored_items(session: Session, tenant_id: UUID, *, after: tuple[datetime, UU
     uploaded_at, media_id = after
     parameters = {"tenant_id": tenant_id, "uploaded_at": uploaded_at, "id": media_id, "limit": limit}
     return session.all(_STORED, parameters, row=StoredItem)
+
+
+def bytes_of_items(session: Session, tenant_id: UUID, media_ids: Sequence[UUID]) -> list[ItemBytes]:
+    """Read what is on record of the bytes of items."""
+    return session.all(_BYTES, {"tenant_id": tenant_id, "ids": list(media_ids)}, row=ItemBytes)
 
 
 def twins(session: Session, tenant_id: UUID, *, sha256: str, s3_key: str) -> list[str]:

@@ -24,7 +24,7 @@ from mindia.storage.base import Storage
 
 if TYPE_CHECKING:
     from mindia.delivery.secrets import SecretBox
-    from mindia.domain.maintenance import VerifyReport
+    from mindia.domain.maintenance import CopyReport, VerifyReport
     from mindia.domain.tenant_deletion import TenantDeletionProgress, TenantDeletionReport
     from mindia.domain.tenants import Tenant
     from mindia.repositories.webhooks import Sealed
@@ -246,6 +246,57 @@ class Maintenance(Handle):
             after=after,
             limit=limit,
             concurrency=concurrency,
+            progress=progress,
+            cancel=cancel,
+        ).run()
+
+    def copy_objects(
+        self,
+        old: Storage,
+        new: Storage,
+        *,
+        tenant: Tenant | UUID | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+        concurrency: int = 4,
+        dry_run: bool = False,
+        progress: Callable[[CopyReport], object] | None = None,
+        cancel: Event | None = None,
+    ) -> CopyReport:
+        """Copy the objects of a store to another one, while the library is in use: see `MovingStorage`.
+
+        Each is read again from the new store, and its hash compared with that of the item. What the new store has
+        already is left as it is there; what is deleted meanwhile is deleted from both.
+
+        Args:
+            old: Where the objects are.
+            new: Where they are to be.
+            tenant: Only this tenant; by default all that are not deleted, one after the other.
+            after: `CopyReport.next` of an earlier report, also of one that `progress` was given: it goes on there.
+            limit: How many objects are looked at, at most; by default all.
+            concurrency: How many are copied at once, 1 to 64.
+            dry_run: Whether it only looks.
+            progress: Is called with how far it is, after each batch. What it raises ends the work.
+            cancel: Once it is set no further batch is begun.
+
+        Returns:
+            What was copied. Where a store cannot be reached, it has the error, and where to go on.
+
+        Raises:
+            InvalidError: An argument is not allowed.
+            NotFoundError: There is no such tenant.
+        """
+        from mindia.services.copying import Copying
+
+        return Copying(
+            self._database,
+            old,
+            new,
+            tenant=tenant,
+            after=after,
+            limit=limit,
+            concurrency=concurrency,
+            dry_run=dry_run,
             progress=progress,
             cancel=cancel,
         ).run()

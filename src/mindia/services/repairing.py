@@ -75,7 +75,7 @@ class Repairs:
 
     def _restore(self, tenant: Tenant, item: StoredItem) -> bool:
         """Copy the bytes from where else the tenant has them; the item cannot be deleted meanwhile."""
-        from mindia.services.verification import hash_of
+        from mindia.services.verification import Hashed, hash_of
 
         def work(session: Session) -> bool:
             found = media.get(session, tenant.id, item.id)
@@ -83,7 +83,7 @@ class Repairs:
                 return False
             for key in verification.twins(session, tenant.id, sha256=item.sha256, s3_key=item.s3_key):
                 try:
-                    if hash_of(self._storage, tenant.s3_bucket, key) != (item.file_size, item.sha256):
+                    if hash_of(self._storage, tenant.s3_bucket, key) != Hashed(item.file_size, item.sha256):
                         continue
                     self._storage.copy(tenant.s3_bucket, key, to_bucket=tenant.s3_bucket, to_key=item.s3_key)
                 except StorageUnavailableError:

@@ -164,8 +164,8 @@ class Verification:
         hashed: int | None = None
         try:
             if wants_hash:
-                size, sha256 = hash_of(self._storage, tenant.s3_bucket, item.s3_key)
-                hashed = size
+                read = hash_of(self._storage, tenant.s3_bucket, item.s3_key)
+                size, sha256, hashed = read.size, read.sha256, read.size
             else:
                 size, sha256 = self._storage.size(tenant.s3_bucket, item.s3_key), item.sha256
         except ObjectNotFoundError:
@@ -272,7 +272,15 @@ class Verification:
         )
 
 
-def hash_of(storage: Storage, bucket: str, key: str) -> tuple[int, str]:
+@attrs.frozen
+class Hashed:
+    """How many bytes an object has, and their hash."""
+
+    size: int
+    sha256: str
+
+
+def hash_of(storage: Storage, bucket: str, key: str) -> Hashed:
     """Return the size and the sha256 of an object, read from its beginning to its end."""
     digest = hashlib.sha256()
     size = 0
@@ -280,4 +288,4 @@ def hash_of(storage: Storage, bucket: str, key: str) -> tuple[int, str]:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)
-    return size, digest.hexdigest()
+    return Hashed(size, digest.hexdigest())
