@@ -12,9 +12,10 @@ from uuid import UUID
 
 import psycopg
 from tests.faults.child import hear, ready, report
+from tests.faults.stores import Named, store
 
 import mindia
-from mindia import Library, LocalStorage, Mindia, Settings
+from mindia import Library, Mindia, Settings
 from mindia.errors import MindiaError, NotFoundError
 
 OPERATIONS = {
@@ -24,7 +25,7 @@ OPERATIONS = {
 """What each thread does, in any order."""
 
 
-def ingest(url: str, objects: str, tenant_id: str, samples: str, seed: int, threads: int, sweep_s: float) -> None:
+def ingest(url: str, objects: Named, tenant_id: str, samples: str, seed: int, threads: int, sweep_s: float) -> None:
     """Report each operation when it has ended: "done …", "error …" with a typed error's code, or "defect …".
 
     Ends in good order when it is sent a line.
@@ -41,7 +42,7 @@ def ingest(url: str, objects: str, tenant_id: str, samples: str, seed: int, thre
     settings = Settings(pool_timeout_s=5.0, spool_memory_bytes=100_000)
     paths = sorted(Path(samples).iterdir())
     ended = threading.Event()
-    with mindia.connect(url, storage=LocalStorage(objects), settings=settings) as app:
+    with mindia.connect(url, storage=store(objects), settings=settings) as app:
         workers = [
             threading.Thread(
                 target=_work, args=(app, UUID(tenant_id), paths, random.Random(seed + number), sweep_s, ended)
@@ -162,10 +163,10 @@ def _delete_several(library: Library, paths: list[Path], chance: random.Random) 
             tx.media.delete(item)
 
 
-def sweep(url: str, objects: str, grace_s: float) -> None:
+def sweep(url: str, objects: Named, grace_s: float) -> None:
     """Sweep again and again, and report how much was swept each time."""
     settings = Settings(staging_grace=timedelta(seconds=grace_s))
-    with mindia.connect(url, storage=LocalStorage(objects), settings=settings) as app:
+    with mindia.connect(url, storage=store(objects), settings=settings) as app:
         ready()
         while True:
             report(str(app.maintenance.sweep_staged().removed))

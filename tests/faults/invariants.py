@@ -8,8 +8,9 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from mindia import Library, LocalStorage, Media, Mindia, Tenant
+from mindia import Library, LocalStorage, Media, Mindia, S3Storage, Tenant
 from mindia.errors import MindiaError
+from mindia.storage.base import Storage
 
 # Each is a number of rows that belong together with others that are not there.
 _TORN: dict[str, LiteralString] = {
@@ -109,7 +110,7 @@ def check_nothing_is_torn(url: str) -> None:
     assert not torn
 
 
-def check_bytes_and_rows_agree(app: Mindia, tenant: Tenant, storage: LocalStorage, url: str) -> list[Media]:
+def check_bytes_and_rows_agree(app: Mindia, tenant: Tenant, storage: Storage, url: str) -> list[Media]:
     """Assert that there are no rows without bytes and, once maintenance has run, no bytes without row.
 
     Nobody else may work on the tenant meanwhile. The storage must be the tenant's alone.
@@ -123,8 +124,13 @@ def check_bytes_and_rows_agree(app: Mindia, tenant: Tenant, storage: LocalStorag
 
     items = check_every_row_has_its_bytes(library)
     assert {found.key for found in storage.list(tenant.s3_bucket)} == {item.s3_key for item in items}
-    files = {file.relative_to(storage.root).as_posix() for file in storage.root.rglob("*") if file.is_file()}
-    assert files == {f"{tenant.s3_bucket}/{item.s3_key}" for item in items}
+    if isinstance(storage, LocalStorage):
+        files = {file.relative_to(storage.root).as_posix() for file in storage.root.rglob("*") if file.is_file()}
+        assert files == {f"{tenant.s3_bucket}/{item.s3_key}" for item in items}
+    if isinstance(storage, S3Storage):
+        place = storage._place(tenant.s3_bucket)
+        answer = storage._connection.client().list_multipart_uploads(Bucket=place.bucket, Prefix=place.key)
+        assert [upload["Key"] for upload in answer.get("Uploads", ())] == []
     assert number(url, "select count(*) from mindia.staged_objects") == 0
     assert number(url, "select count(*) from mindia.deleted_objects") == 0
     check_nothing_is_torn(url)

@@ -21,7 +21,7 @@ from mindia import LocalStorage, Settings
 from mindia.errors import StagedObjectExpiredError
 from mindia.testing import samples
 
-_KILLS = 50
+_KILLS = 100
 _AT_ONCE = 3
 _THREADS = 3
 
@@ -69,7 +69,8 @@ def place(harness: Harness, server: Server, tmp_path: Path) -> Iterator[_Place]:
 
 
 @pytest.mark.slow
-def test_processes_killed_at_50_random_moments_leave_no_row_without_bytes_and_no_bytes_without_a_row(
+@pytest.mark.timeout(900)
+def test_processes_killed_at_100_random_moments_leave_no_row_without_bytes_and_no_bytes_without_a_row(
     place: _Place,
 ) -> None:
     children = [place.start_ingest(sweep_s=15) for _ in range(_AT_ONCE)]  # a new one starts while the next is killed

@@ -22,6 +22,7 @@ from urllib3 import PoolManager
 import mindia
 from mindia import Audio, Disposition, Library, LocalStorage, Mindia, S3Storage, Tenant
 from mindia.errors import InvalidError, NotFoundError, StorageUnavailableError
+from mindia.storage._s3_errors import Place
 from mindia.testing import samples
 from mindia.testing.storage import listed, read
 
@@ -175,9 +176,12 @@ def test_a_bucket_of_another_region_is_made_there_or_where_the_server_is(
 ) -> None:
     asked: list[str | None] = []
     make = storage._connection.make_bucket
-    monkeypatch.setattr(
-        storage._connection, "make_bucket", lambda place, region: (asked.append(region), make(place, region))[1]
-    )
+
+    def note(place: Place, region: str | None) -> None:
+        asked.append(region)
+        make(place, region)
+
+    monkeypatch.setattr(storage._connection, "make_bucket", note)
     tenant = app.tenants.create("Acme", s3_region="eu-west-3")
 
     app.library(tenant).media.add(samples.image())

@@ -66,6 +66,7 @@ class S3Proxy:
         endpoint: The address of the proxy.
         faults: Tells what happens to a request; may be set at any time.
         seen: The requests so far.
+        under_way: How many requests are not answered yet, also those whose client has gone.
     """
 
     def __init__(self, endpoint: str, *, silence_s: float = 2.0) -> None:
@@ -75,6 +76,7 @@ class S3Proxy:
         self.silence_s = silence_s
         self.faults: Callable[[Request], Fault | None] = _none
         self.seen: list[Request] = []
+        self.under_way = 0
         self._lock = threading.Lock()
         self.closing = threading.Event()
         proxy = self
@@ -98,6 +100,11 @@ class S3Proxy:
         self._server.cut()
         self._server.server_close()
         self._thread.join()
+
+    def begun(self, count: int) -> None:
+        """Count a request that begins, or has ended."""
+        with self._lock:
+            self.under_way += count
 
     def chosen(self, method: str, path: str) -> Fault | None:
         """Return what happens to a request, and remember it."""
@@ -138,6 +145,13 @@ class _Handler(BaseHTTPRequestHandler):
     owner: S3Proxy
 
     def _pass_on(self) -> None:
+        self.owner.begun(1)
+        try:
+            self._fail_or_ask()
+        finally:
+            self.owner.begun(-1)
+
+    def _fail_or_ask(self) -> None:
         fault = self.owner.chosen(self.command, self.path)
         length = int(self.headers.get("Content-Length") or 0)
         if fault is Fault.CUT_BODY:
