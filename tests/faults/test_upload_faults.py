@@ -73,7 +73,7 @@ def place(harness: Harness, server: Server, tmp_path: Path) -> Iterator[_Place]:
 @pytest.mark.parametrize(
     ("kills", "at_once"),
     [
-        pytest.param(6, 2, id="6 moments"),
+        pytest.param(4, 2, id="4 moments"),
         pytest.param(100, 3, id="100 moments", marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
 )

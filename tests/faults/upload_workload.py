@@ -114,7 +114,7 @@ def _upload(app: Mindia, library: Library, paths: list[Path], chance: random.Ran
     library.media.add(library.media.complete_upload(begun.id))
 
 
-def _in_parts(app: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+def _in_parts(app: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:
     content = bytearray(next(path for path in paths if path.suffix == ".wav").read_bytes())
     content += bytes(PART + 1000 - len(content))
     begun = _begun(library, "long.wav", file_size=len(content), part_bytes=PART)
