@@ -31,10 +31,10 @@ def _positive_time(_: object, attribute: attrs.Attribute[Any], value: timedelta)
         raise InvalidError(f"{attribute.name} must be longer than nothing, not {value!r}")
 
 
-def _networks(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+def _networks(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     try:
-        if isinstance(value, str):
-            raise ValueError("it is a single text")  # noqa: TRY301, TRY004 - told like the others
+        if not isinstance(value, tuple | list):
+            raise ValueError("they are no tuple")  # noqa: TRY301, TRY004 - told like the others
         for network in value:
             ip_network(network)
     except (TypeError, ValueError) as error:

@@ -103,8 +103,8 @@ def send(app: Mindia, url: str | None, content: bytes) -> int:
     return int(statuses[0].split()[0])
 
 
-def _begun(library: Library, filename: str, **arguments: int) -> Upload:
-    return library.media.begin_upload(filename, expires_in=timedelta(seconds=2), **arguments)
+def _begun(library: Library, filename: str, *, file_size: int | None = None) -> Upload:
+    return library.media.begin_upload(filename, expires_in=timedelta(seconds=2), file_size=file_size, part_bytes=PART)
 
 
 def _upload(app: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:
@@ -117,7 +117,7 @@ def _upload(app: Mindia, library: Library, paths: list[Path], chance: random.Ran
 def _in_parts(app: Mindia, library: Library, paths: list[Path], chance: random.Random) -> None:
     content = bytearray(next(path for path in paths if path.suffix == ".wav").read_bytes())
     content += bytes(PART + 1000 - len(content))
-    begun = _begun(library, "long.wav", file_size=len(content), part_bytes=PART)
+    begun = _begun(library, "long.wav", file_size=len(content))
     for part in chance.sample(begun.parts, k=len(begun.parts)):
         send(app, part.url, bytes(content[part.start : part.start + part.size]))
     library.media.add(library.media.complete_upload(begun.id))

@@ -133,8 +133,8 @@ class Copying:
             if not batch:
                 self._settle(tenant)
                 return True
-            ids = {found for each in batch if (found := id_in(each.key)) is not None}
-            read = partial(verification.bytes_of_items, tenant_id=tenant.id, media_ids=sorted(ids))
+            ids = {id_in(each.key) for each in batch}
+            read = partial(verification.bytes_of_items, tenant_id=tenant.id, media_ids=list(filter(None, ids)))
             known = {each.s3_key: each for each in self._unit.run(read, single=True)}
             outcomes = [pool.submit(self._copy, tenant, found, known.get(found.key)) for found in batch]
             for found, outcome in zip(batch, outcomes, strict=True):
