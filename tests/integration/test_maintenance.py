@@ -527,12 +527,12 @@ class Slow(MemoryStorage):
         self._between = between
         self._after = after
 
-    def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str) -> None:
+    def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str, **rest: Any) -> None:
         pieces = []
         while piece := source.read(300):
             pieces.append(piece)
             self._between(len(pieces))
-        super().put(bucket, key, io.BytesIO(b"".join(pieces)), content_type=content_type)
+        super().put(bucket, key, io.BytesIO(b"".join(pieces)), content_type=content_type, **rest)
         self._after()
 
 

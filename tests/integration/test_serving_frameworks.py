@@ -169,5 +169,5 @@ def test_it_stands_beside_an_application_of_flask(app: Mindia, library: Library)
     item = library.media.add(library.media.complete_upload(upload))
     url = urlsplit(library.media.url(item))
     environ = EnvironBuilder(path=url.path, query_string=url.query).get_environ()
-    with client.open(environ) as answer:
-        assert answer.data == samples.image()
+    with client.open(environ) as served:
+        assert served.data == samples.image()

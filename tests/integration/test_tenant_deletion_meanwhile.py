@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import attrs
 import psycopg
@@ -112,11 +112,11 @@ class Interrupted(MemoryStorage):
         self.before_put: Callable[[], object] | None = None
         self.before_list: Callable[[], object] | None = None
 
-    def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str) -> None:
+    def put(self, bucket: str, key: str, source: BinaryIO, *, content_type: str, **rest: Any) -> None:
         before, self.before_put = self.before_put, None
         if before is not None:
             before()
-        super().put(bucket, key, source, content_type=content_type)
+        super().put(bucket, key, source, content_type=content_type, **rest)
 
     def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         before, self.before_list = self.before_list, None
