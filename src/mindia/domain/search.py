@@ -68,6 +68,25 @@ class Embedding:
 
 
 @attrs.frozen(kw_only=True)
+class Passage:
+    """The part of an item that matched: of a long document, a transcript or a video.
+
+    Attributes:
+        number: Its number within the item, from 0 on.
+        text: Its words.
+        page: The page of a document, from 1 on, or None.
+        start_s: Where it begins in a recording, in seconds, or None.
+        end_s: Where it ends, or None.
+    """
+
+    number: int
+    text: str
+    page: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@attrs.frozen(kw_only=True)
 class SearchResult:
     """One item that was found, with the parts of its score.
 
