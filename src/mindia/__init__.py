@@ -79,7 +79,11 @@ if _TYPE_CHECKING:
     from mindia.domain.webhooks import WebhookEvent as WebhookEvent
     from mindia.domain.webhooks import WebhookHealth as WebhookHealth
     from mindia.domain.webhooks import WebhookStatus as WebhookStatus
+    from mindia.embedding.fastembed import FastEmbedEmbedder as FastEmbedEmbedder
+    from mindia.embedding.function import FunctionEmbedder as FunctionEmbedder
     from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder
+    from mindia.embedding.openai_compatible import OpenAICompatibleEmbedder as OpenAICompatibleEmbedder
+    from mindia.embedding.sentence_transformer import SentenceTransformerEmbedder as SentenceTransformerEmbedder
     from mindia.errors import MindiaError as MindiaError
     from mindia.library import Library as Library
     from mindia.library import LibraryTransaction as LibraryTransaction
@@ -119,7 +123,11 @@ _HOMES = {
         "WebhookEvent", "WebhookHealth", "WebhookStatus",
     ),
     "mindia.domain.uploads": ("Upload", "UploadPart"),
+    "mindia.embedding.fastembed": ("FastEmbedEmbedder",),
+    "mindia.embedding.function": ("FunctionEmbedder",),
     "mindia.embedding.lexical": ("LexicalEmbedder",),
+    "mindia.embedding.openai_compatible": ("OpenAICompatibleEmbedder",),
+    "mindia.embedding.sentence_transformer": ("SentenceTransformerEmbedder",),
     "mindia.errors": ("MindiaError",),
     "mindia.library": ("Library", "LibraryTransaction", "Transaction"),
     "mindia.storage.local": ("LocalStorage",),

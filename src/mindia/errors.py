@@ -373,6 +373,43 @@ class EmbeddingError(MindiaError):
     code = "embedding"
 
 
+class ProviderError(MindiaError):
+    """The server of a model refused, or answered with what is no answer.
+
+    Attributes:
+        status: The status of its HTTP response, or None.
+    """
+
+    code = "provider"
+    http_status = 502
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ProviderUnavailableError(ProviderError):
+    """The server of a model cannot be reached, is busy, or has failed.
+
+    Attributes:
+        retry_after: After which time it wants to be asked again, or None.
+    """
+
+    code = "provider_unavailable"
+    http_status = 503
+    retryable = True
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: timedelta | None = None) -> None:
+        super().__init__(message, status=status)
+        self.retry_after = retry_after
+
+
+class SpaceMismatchError(ConflictError):
+    """The vectors that are there and the embedder are of different models, and so cannot be compared."""
+
+    code = "space_mismatch"
+
+
 class TaskTimedOutError(MindiaError, TimeoutError):
     """The attempt took longer than the task may."""
 
