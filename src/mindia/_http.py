@@ -100,7 +100,7 @@ class JsonClient:
             return None
         wanted = error.retry_after if isinstance(error, ProviderUnavailableError) else None
         if wanted is None:
-            return min(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5), self._max_wait_s)  # noqa: S311 - no secret
+            return min(_BACKOFF_S * 2.0**attempt * random.uniform(0.5, 1.5), self._max_wait_s)  # noqa: S311 - no secret
         seconds = wanted.total_seconds()
         return seconds if seconds <= self._max_wait_s else None
 

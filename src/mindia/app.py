@@ -32,6 +32,7 @@ from mindia.domain.tasks import Priority
 from mindia.domain.tenants import ApiKey, Tenant, User, UserRole
 from mindia.embedding.base import Embedder
 from mindia.embedding.lexical import LexicalEmbedder
+from mindia.embedding.vectors import Vectors
 from mindia.errors import (
     ClosedError,
     ConnectionLostError,
@@ -49,6 +50,7 @@ from mindia.services.login_attempts import LoginAttempts
 from mindia.services.maintenance import Maintenance
 from mindia.services.movable_tenants import MovableTenants
 from mindia.services.passwords import Passwords
+from mindia.services.spaces import Spaces
 from mindia.services.task_queue import TaskQueue
 from mindia.storage.base import Storage
 from mindia.storage.local import LocalStorage
@@ -76,6 +78,7 @@ def local(
     *,
     storage: Storage | None = None,
     embedder: Embedder | None = None,
+    former_embedders: Sequence[Embedder] = (),
     describer: Describer | None = None,
     scan: Scan | None = None,
     settings: Settings | None = None,
@@ -89,6 +92,8 @@ def local(
         home: The folder.
         storage: Instead of the folder `objects` of the home.
         embedder: Instead of `LexicalEmbedder`.
+        former_embedders: Those that were in use before: searches go on with them until `library.index.reindex()` has
+            made the vectors of the new one.
         describer: Instead of `MetadataDescriber`.
         scan: Is called with the bytes of each file and what is known of them, before they are stored; raises
             `RejectedError` to refuse them. For virus scanners and the like.
@@ -117,6 +122,7 @@ def local(
             make_conninfo(owner, user=_APPLICATION),
             storage=LocalStorage(folder / "objects") if storage is None else storage,
             embedder=embedder,
+            former_embedders=former_embedders,
             describer=describer,
             scan=scan,
             settings=settings,
@@ -135,6 +141,7 @@ def connect(
     *,
     storage: Storage,
     embedder: Embedder | None = None,
+    former_embedders: Sequence[Embedder] = (),
     describer: Describer | None = None,
     scan: Scan | None = None,
     secret_key: str | None = None,
@@ -148,6 +155,7 @@ def connect(
         database: A connection string, or a `psycopg_pool.ConnectionPool`, which is left open at close.
         storage: Where the bytes are.
         embedder: Instead of `LexicalEmbedder`.
+        former_embedders: As for `local`.
         describer: Instead of `MetadataDescriber`.
         scan: As for `local`.
         secret_key: One key of the host, at least 16 characters; the same as in `settings`.
@@ -168,7 +176,15 @@ def connect(
     settings = Settings() if settings is None else _checked(settings, Settings, "settings")
     if secret_key is not None:
         settings = attrs.evolve(settings, secret_key=secret_key)
-    return Mindia(database, storage=storage, embedder=embedder, describer=describer, scan=scan, settings=settings)
+    return Mindia(
+        database,
+        storage=storage,
+        embedder=embedder,
+        former_embedders=former_embedders,
+        describer=describer,
+        scan=scan,
+        settings=settings,
+    )
 
 
 class Mindia(Handle):
@@ -190,6 +206,7 @@ class Mindia(Handle):
         *,
         storage: Storage,
         embedder: Embedder | None,
+        former_embedders: Sequence[Embedder],
         describer: Describer | None,
         scan: Scan | None,
         settings: Settings,
@@ -200,6 +217,8 @@ class Mindia(Handle):
         self.settings = settings
         self.storage = _checked(storage, Storage, "storage")
         self._embedder = LexicalEmbedder() if embedder is None else _checked(embedder, Embedder, "embedder")
+        former = [_checked(each, Embedder, "former_embedders") for each in former_embedders]
+        self._spaces = Spaces(self._embedder, former)
         self._describer = MetadataDescriber() if describer is None else _checked(describer, Describer, "describer")
         self._database = Database(database, settings=settings, owner=owner, on_fork=on_fork)
         self._leases = StagingLeases(self._database, settings)
@@ -217,6 +236,8 @@ class Mindia(Handle):
             storage=self.storage,
             embedder=self._embedder,
             describer=self._describer,
+            spaces=self._spaces,
+            vectors=Vectors(),
             registry=self._registry,
             events=self.events,
             secret_box=SecretBox(settings),

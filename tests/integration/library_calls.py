@@ -45,6 +45,8 @@ SETTINGS = Settings(
 )
 """With which every call succeeds, and passwords take no time."""
 
+TRANSCRIPT = "WEBVTT\n\n00:01.000 --> 00:04.000\nthe ship leaves the harbour"
+
 PASSWORD = "correct horse battery staple"
 """Of each user that is known."""
 
@@ -57,6 +59,7 @@ class Known:
     staged_too: Staged
     item: Media
     other: Media
+    recording: Media
     task: Task
     waiting: Task
     cancelled: Task
@@ -78,6 +81,7 @@ class Known:
             staged_too=library.media.stage(samples.image(color="plum"), filename="staged_too.jpg"),
             item=item,
             other=library.media.add(samples.image(color="gold"), filename="other.jpg"),
+            recording=library.media.add(samples.wav(), filename="talk.wav"),
             task=library.tasks.enqueue(_embedding_of(item)),
             waiting=task_of_nothing(library),
             cancelled=library.tasks.cancel(task_of_nothing(library)),
@@ -209,6 +213,10 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "api_keys.list": lambda library, _: list(library.api_keys.list()),
     "api_keys.revoke": lambda library, known: library.api_keys.revoke(known.issued.key.id),
     "index.embed": lambda library, known: library.index.embed(known.item.id),
+    "index.passages": lambda library, known: library.index.passages(known.item),
+    "index.reindex": lambda library, _: library.index.reindex(),
+    "index.set_transcript": lambda library, known: library.index.set_transcript(known.recording, TRANSCRIPT),
+    "index.stats": lambda library, _: library.index.stats(),
     "index.search": lambda library, _: library.index.search("harbour"),
     "media.abort_upload": lambda library, known: library.media.abort_upload(known.uploading),
     "media.add": lambda library, known: library.media.add(known.staged),

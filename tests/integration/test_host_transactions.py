@@ -298,6 +298,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
             staged_too=more[0],
             item=sound,
             other=tx.media.add(more[1]),
+            recording=sound,
             task=task,
             waiting=task_of_nothing(tx),
             cancelled=tx.tasks.cancel(task_of_nothing(tx)),

@@ -96,6 +96,7 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "maintenance.remove_expired": lambda subject: subject.app.maintenance.remove_expired(),
     "maintenance.remove_login_failures": lambda subject: subject.app.maintenance.remove_login_failures(),
     "maintenance.remove_old_deliveries": lambda subject: subject.app.maintenance.remove_old_deliveries(),
+    "maintenance.remove_retired_spaces": lambda subject: subject.app.maintenance.remove_retired_spaces(),
     "maintenance.remove_deleted": lambda subject: subject.app.maintenance.remove_deleted(),
     "maintenance.copy_objects": lambda subject: subject.app.maintenance.copy_objects(
         MemoryStorage(), subject.app.storage, tenant=subject.library.tenant_id
@@ -172,6 +173,7 @@ def test_connections_that_broke_while_they_were_idle_are_not_noticed(
 EFFECTS = {
     "api_keys.issue": Rows(api_keys=1),
     "index.embed": Rows(embeddings=1),
+    "index.reindex": Rows(tasks=1),
     "media.add": Rows(images=1, search_documents=1, tasks=1),
     "media.add of bytes": Rows(images=1, search_documents=1, tasks=1),
     "media.add_from_url": Rows(images=1, search_documents=1, tasks=1),
@@ -196,6 +198,7 @@ EFFECTS = {
 
 RETURN_NOTHING = {
     "index.embed",
+    "index.set_transcript",
     "media.abort_upload",
     "media.delete",
     "media.delete_many",

@@ -27,8 +27,19 @@ from tests.integration.tenant_filters import (
 from tests.integration.tenant_rows import TenantRows, a_row_of_every_table
 
 import mindia
-from mindia import ApiKey, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User, Webhook
-from mindia import ApiKey, Image, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User
+from mindia import (
+    ApiKey,
+    Image,
+    Library,
+    LibraryTransaction,
+    LocalStorage,
+    Media,
+    MediaKind,
+    Mindia,
+    Staged,
+    User,
+    Webhook,
+)
 from mindia.db.session import Session
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError

@@ -20,8 +20,6 @@ _HEAVY = {"PIL", "aiohttp", "argon2", "av", "boto3", "botocore", "cattrs", "nump
 
 _LAYERS = (
     {"_hkdf", "_ids", "_version", "errors"},
-    {"_handles", "config", "domain"},
-    {"_ids", "_version", "errors"},
     {"_handles", "_http", "config", "domain"},
     {"embedding", "media", "storage"},
     {"describing"},

@@ -32,6 +32,7 @@ ACROSS_TENANTS = {
     "objects._LOOK_AT_STAGED": "says what the sweep would go over",
     "objects._TAKE_STAGED": "the sweep goes over what all tenants have left behind",
     "objects._DUE": "the bytes of all tenants are removed in one go",
+    "spaces._RETIRED": "finds which spaces are left over, of whichever tenant",
     "task_claims.FAILED": "takes the tasks that the statement around it has found",
     "task_claims._CLAIM_LANES": "a worker works for all tenants",
     "task_claims._CLAIM_TENANTS": "a worker works for all tenants, in turns",

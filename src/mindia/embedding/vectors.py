@@ -66,7 +66,7 @@ class Vectors:
         return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), dtype=np.float32)
 
     def documents(
-        self, embedder: Embedder, texts: Sequence[str], *, tenant_id: UUID
+        self, embedder: Embedder, texts: Sequence[str], *, tenant_id: UUID, use_cache: bool = True
     ) -> list[NDArray[float32] | Exception]:
         """Return for each text that is to be found 768 values of length 1, or why it has none.
 
@@ -78,6 +78,7 @@ class Vectors:
             texts,
             tenant_id=tenant_id,
             is_query=False,
+            use_cache=use_cache,
             make=lambda missing: _in_batches(embedder, missing, embedder.embed_documents),
         )
 
@@ -88,6 +89,7 @@ class Vectors:
         *,
         tenant_id: UUID,
         is_query: bool,
+        use_cache: bool = True,
         make: Callable[[Sequence[str]], list[NDArray[float32] | Exception]],
     ) -> list[NDArray[float32] | Exception]:
         if self._process != os.getpid():
@@ -96,7 +98,7 @@ class Vectors:
         found: dict[str, NDArray[float32] | Exception] = {}
         with self._lock:
             for text, key in keys.items():
-                if key in self._cached:
+                if use_cache and key in self._cached:
                     self._cached.move_to_end(key)
                     found[text] = self._cached[key]
         missing = [text for text in keys if text not in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import attrs
 
 from mindia.config import Settings
 from mindia.errors import MediaError, MissingExtraError, TooLargeError
+from mindia.media.pictures import pictures
 from mindia.media.probe import probe
 
 _MAX_REQUEST = 1 << 16
@@ -39,7 +41,7 @@ def main() -> None:
             return
         before_bytes = memory.used_bytes()
         answer = _answer(json.loads(message), files[0], memory_bytes)
-        if "facts" not in answer:
+        if not {"facts", "shots"} & answer.keys():
             # Decoders that give up do not always give back: the next file would have less.
             lost_bytes += max(0, memory.used_bytes() - before_bytes)
         answer["worn"] = lost_bytes > memory_bytes * _WORN
@@ -111,12 +113,14 @@ def _answer(request: dict[str, Any], descriptor: int, memory_bytes: int) -> dict
     filename = request["filename"]
     try:
         with io.BufferedReader(_PositionedFile(descriptor)) as file:
+            settings = _settings(tuple(request["settings"].items()), request["timeout_s"])
+            if "max_side" in request:
+                shots = pictures(
+                    file, filename=filename, max_side=request["max_side"], times=request["times"], settings=settings
+                )
+                return {"shots": [(base64.b64encode(shot.content).decode(), shot.at_s) for shot in shots]}
             probed = probe(
-                file,
-                size=request["size"],
-                filename=filename,
-                declared=request["declared"],
-                settings=_settings(tuple(request["settings"].items()), request["timeout_s"]),
+                file, size=request["size"], filename=filename, declared=request["declared"], settings=settings
             )
     except MissingExtraError as error:
         return {"missing": error.args[0], "extra": error.extra}

@@ -12,6 +12,8 @@ from mindia.errors import CorruptMediaError, MissingExtraError, TooLargeError
 from mindia.media.text import one_line
 
 MAX_TITLE_CHARS = 500
+PAGE_BREAK = "\f"
+"""Stands between the texts of two pages."""
 
 _TEXT_SHARE = 0.2
 """Of `Settings.parser_timeout`, which taking out the text may last: what was found until then is kept."""
@@ -77,9 +79,9 @@ def _text(document: Any, page_count: int, settings: Settings) -> str:
         text_page.close()
         page.close()
         # A NUL cannot be stored, and lone surrogates cannot be encoded.
-        clean = part.replace("\0", " ").encode("utf-8", "replace").decode()
+        clean = part.replace("\0", " ").replace(PAGE_BREAK, " ").strip().encode("utf-8", "replace").decode()
         parts.append(clean[:left])
         left -= len(clean)
         if left <= 0 or time.monotonic() >= deadline:
             break
-    return "\n".join(parts)[: settings.max_text_chars].strip()
+    return PAGE_BREAK.join(parts)[: settings.max_text_chars].rstrip()

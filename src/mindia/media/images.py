@@ -62,10 +62,10 @@ def _without_metadata(file: BinaryIO, kind: MediaType, filename: str) -> BinaryI
 def _probed(file: BinaryIO, kind: MediaType, filename: str, settings: Settings) -> ImageFacts:
     from PIL import Image, UnidentifiedImageError
 
-    kept_bytes = _kept_bytes(file, kind, filename)
+    kept_bytes = refuse_slow(file, kind, filename)
     file.seek(0)
     try:
-        with _quiet, Image.open(file, formats=[kind.parser]) as image:
+        with quiet, Image.open(file, formats=[kind.parser]) as image:
             if kind is sniff.AVIF:
                 kept_bytes = _BYTES_PER_PIXEL * image.width * image.height
             return _facts(image, kind, filename, settings)
@@ -81,7 +81,7 @@ def _probed(file: BinaryIO, kind: MediaType, filename: str, settings: Settings) 
         raise CorruptMediaError(f"{filename!r} cannot be read as {kind.content_type}: {reason}") from error
 
 
-def _kept_bytes(file: BinaryIO, kind: MediaType, filename: str) -> int:
+def refuse_slow(file: BinaryIO, kind: MediaType, filename: str) -> int:
     """Return how much memory a decoder keeps while it is at work, at least, as far as the file tells it beforehand.
 
     Raises:
@@ -160,4 +160,4 @@ class _Quiet:
                 self._filters.__exit__(None, None, None)
 
 
-_quiet = _Quiet()
+quiet = _Quiet()

@@ -6,8 +6,10 @@ answers in JSON, of which the parent takes plain values.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,18 +17,19 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 import attrs
 
 from mindia import errors
 from mindia.config import Settings
 from mindia.domain.media import AudioFacts, DocumentFacts, Facts, ImageFacts, MediaKind, VideoFacts
+from mindia.media.pictures import Shot
 from mindia.media.probe import Probed, check_facts
 
 if TYPE_CHECKING:
@@ -91,18 +94,52 @@ class ParserPool:
         Returns:
             A context manager, whose `result` waits for the answer. What `probe` raises is raised by both.
         """
+        more = {"declared": declared and declared[:_MAX_DECLARED_CHARS]}
+        return self._begin(file, more, size=size, filename=filename, settings=settings)
+
+    def pictures(
+        self,
+        file: BinaryIO,
+        *,
+        size: int,
+        filename: str,
+        max_side: int,
+        times: Sequence[float] | None,
+        settings: Settings,
+    ) -> list[Shot]:
+        """Return small pictures of a file, as `mindia.media.pictures.pictures` does.
+
+        Args:
+            file: Seekable.
+            size: In bytes.
+            filename: For messages.
+            max_side: The longest side of a picture, in pixels.
+            times: The seconds of a video to look at.
+            settings: Limits of this file.
+
+        Raises:
+            MediaError: It cannot be decoded within the limits.
+            ParserUnavailableError: No child can be started.
+        """
+        more = {"max_side": max_side, "times": None if times is None else list(times)}
+        with (
+            _with_descriptor(file, size, settings) as here,
+            self._begin(here, more, size=size, filename=filename, settings=settings) as pending,
+        ):
+            return _shots(pending.answer(), filename)
+
+    def _begin(self, file: BinaryIO, more: dict[str, Any], *, size: int, filename: str, settings: Settings) -> _Pending:
         if self._process != os.getpid():
             inherited = self._children
             self._start_afresh()
             for child in inherited:
                 child.leave_to_parent()
-        sent = {name: getattr(settings, name) for name in _SENT}
         request = {
             "size": size,
             "filename": filename,
-            "declared": declared and declared[:_MAX_DECLARED_CHARS],
-            "settings": sent,
+            "settings": {name: getattr(settings, name) for name in _SENT},
             "timeout_s": self._settings.parser_timeout.total_seconds(),
+            **more,
         }
         return _Pending(self, request, file, in_memory=size <= settings.spool_memory_bytes)
 
@@ -162,6 +199,10 @@ class _Pending:
 
     def result(self) -> Probed:
         """Wait for the answer of the parser."""
+        return _understood(self.answer(), self._request["filename"])
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer of the parser, as it is."""
         with self._typed():
             try:
                 answer = self._answer()
@@ -170,7 +211,7 @@ class _Pending:
                 # there is no more time than for one try.
                 self._ask()
                 answer = self._answer()
-        return _understood(answer, self._request["filename"])
+        return answer
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -324,12 +365,42 @@ def _memory_file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _understood(answer: dict[str, Any], filename: str) -> Probed:
+@contextmanager
+def _with_descriptor(file: BinaryIO, size: int, settings: Settings) -> Iterator[BinaryIO]:
+    """Give a file that can be handed to another process: what comes from an object store may be none."""
+    if size > settings.spool_memory_bytes:
+        try:
+            file.fileno()
+        except OSError:
+            with tempfile.TemporaryFile(dir=settings.spool_folder) as copy:
+                shutil.copyfileobj(file, copy)
+                copy.flush()
+                yield cast("BinaryIO", copy)
+            return
+    yield file
+
+
+def _shots(answer: dict[str, Any], filename: str) -> list[Shot]:
+    _raise(answer)
+    try:
+        return [
+            Shot(base64.b64decode(content, validate=True), None if at_s is None else float(at_s))
+            for content, at_s in answer["shots"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
+
+
+def _raise(answer: dict[str, Any]) -> None:
     if "missing" in answer:
         raise errors.MissingExtraError(str(answer["missing"]), extra=str(answer["extra"]))
     if "code" in answer:
         by_code = {kind.code: kind for kind in _MEDIA_ERRORS}
         raise by_code.get(answer["code"], errors.CorruptMediaError)(str(answer["message"]))
+
+
+def _understood(answer: dict[str, Any], filename: str) -> Probed:
+    _raise(answer)
     try:
         facts = _converter().structure(answer["facts"], _FACTS[answer["kind"]])
         probed = Probed(content_type=str(answer["content_type"]), facts=facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, Protocol
 
@@ -15,6 +15,7 @@ from mindia.errors import CorruptMediaError, EmptyFileError, TooLargeError
 from mindia.media import sniff
 from mindia.media.documents import probe_pdf
 from mindia.media.images import probe_image
+from mindia.media.pictures import Shot, pictures
 from mindia.media.video import probe_av
 
 MAX_INTEGER = (1 << 31) - 1
@@ -57,6 +58,19 @@ class Prober(Protocol):
         """Find out type and facts of a file: see the function `probe`."""
         ...
 
+    def pictures(
+        self,
+        file: BinaryIO,
+        *,
+        size: int,
+        filename: str,
+        max_side: int,
+        times: Sequence[float] | None,
+        settings: Settings,
+    ) -> list[Shot]:
+        """Return small pictures of a file: see `mindia.media.pictures.pictures`."""
+        ...
+
     def close(self) -> None:
         """Give up what it holds. Calling it again does nothing."""
         ...
@@ -76,6 +90,22 @@ class InProcessProber:
         """Find out type and facts of a file: see the function `probe`."""
         try:
             return probe(file, size=size, filename=filename, declared=declared, settings=settings)
+        except MemoryError as error:
+            raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
+
+    def pictures(
+        self,
+        file: BinaryIO,
+        *,
+        size: int,  # noqa: ARG002 - of the port
+        filename: str,
+        max_side: int,
+        times: Sequence[float] | None,
+        settings: Settings,
+    ) -> list[Shot]:
+        """Return small pictures of a file: see `mindia.media.pictures.pictures`."""
+        try:
+            return pictures(file, filename=filename, max_side=max_side, times=times, settings=settings)
         except MemoryError as error:
             raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -72,6 +72,33 @@ def probe_av(file: BinaryIO, kind: MediaType, *, filename: str, settings: Settin
     raise CorruptMediaError(f"{filename!r} ({kind.content_type}) has no {kind.kind} stream")
 
 
+@contextmanager
+def opened_video(
+    file: BinaryIO, kind: MediaType, *, filename: str, settings: Settings
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video, and give its pictures for decoding.
+
+    Raises:
+        CorruptMediaError: It cannot be decoded, or has no pictures.
+        MissingExtraError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("reading video", extra="video") from error
+
+    try:
+        with _opened(file, kind, max_pixels=_decoded_pixels(settings)) as container:
+            stream = _decodable(_first(_pictures(container), filename), filename)
+            stream.codec_context.options = {"max_pixels": str(_decoded_pixels(settings))}
+            yield container, stream
+    except (CorruptMediaError, TooLargeError):
+        raise
+    except (av.error.FFmpegError, OSError, ValueError, EOFError, IndexError) as error:
+        reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
+        raise CorruptMediaError(f"{filename!r} cannot be read as {kind.content_type}: {reason}") from error
+
+
 def _opened(file: BinaryIO, kind: MediaType, *, max_pixels: int | None) -> InputContainer:
     import av
 
@@ -87,6 +114,12 @@ def _pictures(container: InputContainer) -> list[VideoStream]:
 
     cover = av.stream.Disposition.attached_pic
     return [stream for stream in container.streams.video if not stream.disposition & cover]
+
+
+def _first(streams: Sequence[VideoStream], filename: str) -> VideoStream:
+    if not streams:
+        raise CorruptMediaError(f"{filename!r} has no pictures")
+    return streams[0]
 
 
 def _decodable(stream: _Stream, filename: str) -> _Stream:

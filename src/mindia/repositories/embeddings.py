@@ -1,75 +1,254 @@
-"""Search texts, spaces and vectors: what is written."""
+"""Texts of items and the vectors of them: what is read to make vectors, and what is written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, LiteralString
 from uuid import UUID
 
 import attrs
+from psycopg.types.json import Jsonb
 
-from mindia.db.session import Session
-from mindia.domain.media import Media
+from mindia.db.session import Session, Statement
+from mindia.repositories._text import indexable, storable
+
+MAX_INDEXED_BODY = 700_000
+"""Together with title, description and metadata at most 1,048,575 bytes: the limit of a tsvector."""
 
 _TEXTS = """
-select body, updated_at from mindia.search_documents where tenant_id = %s and entity_id = %s
+select entity_id, body, generated, generated_by, updated_at from mindia.search_documents
+where tenant_id = %(tenant_id)s and entity_id = any(%(ids)s::uuid[])
 """
 
-_MAKE_SPACE = """
-insert into mindia.embedding_spaces (tenant_id, id, model_name, native_dimensions)
-select %(tenant_id)s::uuid, coalesce(max(id), 0) + 1, %(model_name)s, %(native_dimensions)s::int
-from mindia.embedding_spaces where tenant_id = %(tenant_id)s
-on conflict do nothing
+_THERE = """
+select entity_id, passage, description from mindia.embeddings
+where tenant_id = %(tenant_id)s and entity_id = any(%(ids)s::uuid[]) and space_id = %(space_id)s
 """
 
-_SPACE = "select id from mindia.embedding_spaces where tenant_id = %s and model_name = %s"
-
-# The lock keeps the texts as they are until the vector is committed.
+# The locks keep the texts as they are, and the space from being retired, until the vectors are committed.
 _PUT = """
-insert into mindia.embeddings (tenant_id, entity_id, entity_type, space_id, description, embedding, model_name)
-select d.tenant_id, d.entity_id, d.entity_type, %(space)s, %(description)s, %(vector)s::{vector}.vector, %(model_name)s
-from mindia.search_documents d
-where d.tenant_id = %(tenant_id)s and d.entity_id = %(entity_id)s and d.updated_at = %(version)s
-for share
-on conflict on constraint embeddings_passage_key
-do update set description = excluded.description, embedding = excluded.embedding, created_at = now()
+with document as materialized (
+    select tenant_id, entity_id, entity_type from mindia.search_documents
+    where tenant_id = %(tenant_id)s and entity_id = %(entity_id)s and updated_at = %(version)s for share
+), space as materialized (
+    select id, model_name from mindia.embedding_spaces
+    where tenant_id = %(tenant_id)s and id = %(space_id)s and status <> 'retired' for share
+), gone as (
+    delete from mindia.embeddings e using document d, space s
+    where e.tenant_id = %(tenant_id)s and e.tenant_id = d.tenant_id and e.entity_id = d.entity_id and e.space_id = s.id
+      and not (e.passage = any(%(kept)s::int[]))
+), put as (
+    insert into mindia.embeddings
+        (tenant_id, entity_id, entity_type, space_id, passage, locator, description, embedding, model_name)
+    select d.tenant_id, d.entity_id, d.entity_type, s.id, v.passage, v.locator, v.description,
+           v.embedding::{vector}.vector, s.model_name
+    from document d cross join space s cross join unnest(
+        %(passages)s::int[], %(locators)s::jsonb[], %(descriptions)s::text[], %(vectors)s::text[]
+    ) as v (passage, locator, description, embedding)
+    on conflict on constraint embeddings_passage_key
+    do update set locator = excluded.locator, description = excluded.description, embedding = excluded.embedding,
+        created_at = now()
+)
+select true from document cross join space
 """
+
+# The weight D is all that is the item's own or a model's: A to C are what persons and hosts say.
+INDEXED: LiteralString = """
+tsv = ts_filter(d.tsv, '{a,b,c}') || setweight(to_tsvector(d.language::regconfig, %(indexed)s), 'D')
+"""
+
+_SET_GENERATED: LiteralString = f"""
+update mindia.search_documents d
+set generated = %(generated)s, generated_by = %(generated_by)s, {INDEXED}
+where d.tenant_id = %(tenant_id)s and d.entity_id = %(entity_id)s and d.updated_at = %(version)s
+returning true
+"""
+
+_COUNTS = """
+select s.id, count(*) filter (where e.passage = 0)::int, count(e.id)::int
+from mindia.embedding_spaces s
+left join mindia.embeddings e on e.tenant_id = s.tenant_id and e.space_id = s.id and e.tenant_id = %(tenant_id)s
+where s.tenant_id = %(tenant_id)s group by s.id
+"""
+
+_MISSING: LiteralString = """
+from mindia.search_documents d
+where d.tenant_id = %(tenant_id)s and not exists (
+    select from mindia.embeddings e
+    where e.tenant_id = %(tenant_id)s and e.entity_id = d.entity_id and e.space_id = %(space_id)s and e.passage = 0
+      and (%(since)s::timestamptz is null or e.created_at >= %(since)s::timestamptz)
+)
+"""
+_COUNT_MISSING: LiteralString = "select count(*)::int " + _MISSING
+_NEXT_MISSING: LiteralString = (
+    "select d.entity_id "
+    + _MISSING
+    + """
+    and d.entity_id > %(after)s
+    order by d.entity_id limit %(limit)s
+"""
+)
+_COUNT_ITEMS = "select count(*)::int from mindia.search_documents where tenant_id = %s"
 
 
 @attrs.frozen
 class Texts:
-    """The text of an item's own, and when what is said about the item was changed."""
+    """What there is to say about an item.
 
+    Attributes:
+        entity_id: The item.
+        body: Its own text.
+        generated: What a model has said of it.
+        generated_by: Which model, or None.
+        updated_at: When what is said about it was changed.
+    """
+
+    entity_id: UUID
     body: str
+    generated: str
+    generated_by: str | None
     updated_at: datetime
 
 
-def texts(session: Session, tenant_id: UUID, entity_id: UUID) -> Texts | None:
-    """Read the texts of an item."""
-    return session.one(_TEXTS, (tenant_id, entity_id), row=Texts)
+@attrs.frozen(kw_only=True)
+class NewVector:
+    """A vector that is to be written.
+
+    Attributes:
+        passage: 0 for the item as a whole.
+        locator: Where the passage is, or None.
+        description: The text that was embedded.
+        vector: In the text form of pgvector.
+    """
+
+    passage: int
+    locator: dict[str, object] | None
+    description: str
+    vector: str
 
 
-def space_id(session: Session, tenant_id: UUID, *, model_name: str, native_dimensions: int) -> int:
-    """Return the number of a model's space, which is made where it is missing."""
-    parameters = {"tenant_id": tenant_id, "model_name": model_name, "native_dimensions": native_dimensions}
-    while True:
-        found = session.one(_SPACE, (tenant_id, model_name), row=int)
-        if found is not None:
-            return found
-        # Nothing is written where another session takes the same number; the next round sees which model has it.
-        session.execute(_MAKE_SPACE, parameters)
+@attrs.frozen
+class SpaceCount:
+    """How many items and vectors are in a space."""
+
+    space_id: int
+    items: int
+    vectors: int
 
 
-def put_vector(
-    session: Session, media: Media, *, space: int, description: str, vector: str, model_name: str, version: datetime
-) -> bool:
-    """Write the vector of an item in place of an earlier one; False where its texts are of another version by now."""
-    parameters = {
-        "tenant_id": media.tenant_id,
-        "entity_id": media.id,
-        "space": space,
-        "description": description,
-        "vector": vector,
-        "model_name": model_name,
-        "version": version,
+def texts(session: Session, tenant_id: UUID, entity_ids: Sequence[UUID]) -> dict[UUID, Texts]:
+    """Read the texts of items; those that are gone are left out."""
+    found = session.all(_TEXTS, {"tenant_id": tenant_id, "ids": list(entity_ids)}, row=Texts)
+    return {each.entity_id: each for each in found}
+
+
+def descriptions(
+    session: Session, tenant_id: UUID, entity_ids: Sequence[UUID], *, space_id: int
+) -> dict[tuple[UUID, int], str]:
+    """Read which texts of items have vectors in a space, by item and number of the passage."""
+    parameters = {"tenant_id": tenant_id, "ids": list(entity_ids), "space_id": space_id}
+    rows = session.all(_THERE, parameters, row=lambda entity_id, passage, text: ((entity_id, passage), text))
+    return dict(rows)
+
+
+def put(
+    tenant_id: UUID,
+    entity_id: UUID,
+    *,
+    space_id: int,
+    version: datetime,
+    vectors: Sequence[NewVector],
+    kept: Sequence[int],
+) -> Statement[bool]:
+    """Return what writes vectors of an item into a space, in place of earlier ones.
+
+    It returns nothing where the texts of the item are of another version by now, or the space was retired.
+
+    Args:
+        tenant_id: Whose they are.
+        entity_id: The item.
+        space_id: The space.
+        version: Of the texts that were embedded.
+        vectors: What is written.
+        kept: The numbers of all passages that there are now; vectors of others go.
+    """
+    return Statement(
+        _PUT,
+        {
+            "tenant_id": tenant_id,
+            "entity_id": entity_id,
+            "space_id": space_id,
+            "version": version,
+            "kept": list(kept),
+            "passages": [each.passage for each in vectors],
+            "locators": [None if each.locator is None else Jsonb(each.locator) for each in vectors],
+            "descriptions": [each.description for each in vectors],
+            "vectors": [each.vector for each in vectors],
+        },
+        bool,
+    )
+
+
+def set_generated(
+    tenant_id: UUID, entity_id: UUID, *, version: datetime, body: str, generated: str, generated_by: str
+) -> Statement[bool]:
+    """Return what keeps what a model has said of an item, and lets it be found by its words."""
+    said = storable(generated)
+    return Statement(
+        _SET_GENERATED,
+        {
+            "tenant_id": tenant_id,
+            "entity_id": entity_id,
+            "version": version,
+            "generated": said,
+            "generated_by": generated_by,
+            "indexed": indexed(body, said),
+        },
+        bool,
+    )
+
+
+def indexed(body: str, generated: str) -> str:
+    """Return what is searched by word of a text of the item's own and of what a model has said."""
+    return indexable(f"{generated}\n{body}", max_bytes=MAX_INDEXED_BODY)
+
+
+def counts(session: Session, tenant_id: UUID) -> dict[int, SpaceCount]:
+    """Count what is in each space."""
+    return {each.space_id: each for each in session.all(_COUNTS, {"tenant_id": tenant_id}, row=SpaceCount)}
+
+
+def count_items(session: Session, tenant_id: UUID) -> int:
+    """Count the items of a tenant."""
+    return session.one(_COUNT_ITEMS, (tenant_id,), row=int) or 0
+
+
+def count_missing(session: Session, tenant_id: UUID, *, space_id: int, since: datetime | None = None) -> int:
+    """Count the items that have no vector in a space, or none that is younger."""
+    parameters = {"tenant_id": tenant_id, "space_id": space_id, "since": since}
+    return session.one(_COUNT_MISSING, parameters, row=int) or 0
+
+
+def missing(
+    session: Session,
+    tenant_id: UUID,
+    *,
+    space_id: int,
+    since: datetime | None,
+    after: UUID,
+    limit: int,
+) -> list[UUID]:
+    """Read the next items that have no vector in a space, or none that is younger, in the order of their ids."""
+    parameters: dict[str, Any] = {
+        "tenant_id": tenant_id,
+        "space_id": space_id,
+        "since": since,
+        "after": after,
+        "limit": limit,
     }
-    return session.execute(_PUT, parameters) > 0
+    return session.all(_NEXT_MISSING, parameters, row=_itself)
+
+
+def _itself(value: UUID) -> UUID:
+    return value

@@ -132,14 +132,21 @@ _LINK_DOCUMENT: LiteralString = """
     select tenant_id, s3_key, 2 from original
     on conflict on constraint shared_objects_pkey do update set item_count = o.item_count + 1
 ), document as (
-    insert into mindia.search_documents (tenant_id, entity_id, entity_type, language, title, body, metadata, tsv)
+    insert into mindia.search_documents
+        (tenant_id, entity_id, entity_type, language, title, body, metadata, generated, generated_by, tsv)
     select d.tenant_id, %(id)s::uuid, d.entity_type, d.language, %(title)s, d.body, %(metadata)s::jsonb,
+           d.generated, d.generated_by,
            setweight(to_tsvector(d.language::regconfig, %(title)s), 'A')
            || setweight(to_tsvector(d.language::regconfig, %(indexed_description)s), 'B')
            || setweight(to_tsvector(d.language::regconfig, %(words)s), 'C')
            || ts_filter(d.tsv, '{d}')
     from mindia.search_documents d, media
     where d.tenant_id = %(tenant_id)s and d.entity_id = %(original_id)s
+), passages as (
+    insert into mindia.passages (tenant_id, entity_id, passage, source, page, start_s, end_s, text)
+    select p.tenant_id, %(id)s::uuid, p.passage, p.source, p.page, p.start_s, p.end_s, p.text
+    from mindia.passages p, media
+    where p.tenant_id = %(tenant_id)s and p.entity_id = %(original_id)s
 """
 
 

@@ -102,6 +102,11 @@ select kind, status::text, count(*)::int from mindia.tasks where tenant_id is no
 group by kind, status order by kind, status
 """
 
+_COUNT_EMBEDDINGS = """
+select count(*)::int from mindia.tasks
+where tenant_id = %s and kind = 'generate_embedding' and status in ('pending', 'running')
+"""
+
 _ERRORS = """
 select e.attempt, e.error_type, e.error_message, e.traceback, e.failed_at from mindia.task_errors e
 where e.tenant_id is not distinct from %s and e.task_id = %s order by e.attempt
@@ -237,6 +242,11 @@ def counts(session: Session, tenant_id: UUID | None) -> list[TaskCount]:
         (tenant_id,),
         row=lambda kind, status, number: TaskCount(kind=kind, status=TaskStatus(status), count=number),
     )
+
+
+def count_embeddings(session: Session, tenant_id: UUID) -> int:
+    """Count the tasks that embed an item and have not ended."""
+    return session.one(_COUNT_EMBEDDINGS, (tenant_id,), row=int) or 0
 
 
 def errors(session: Session, tenant_id: UUID | None, task_id: UUID) -> list[TaskError]:

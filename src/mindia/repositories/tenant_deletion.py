@@ -94,6 +94,14 @@ _REMOVE: dict[str, LiteralString] = {
             limit %(limit)s for update of t skip locked
         ))
     """,
+    "passages": """
+        with chosen as materialized (
+            select entity_id, passage from mindia.passages where tenant_id = %(tenant_id)s
+            limit %(limit)s for update skip locked
+        )
+        delete from mindia.passages p using chosen
+        where p.tenant_id = %(tenant_id)s and p.entity_id = chosen.entity_id and p.passage = chosen.passage
+    """,
     "embeddings": """
         delete from mindia.embeddings where tenant_id = %(tenant_id)s and id = any(array(
             select id from mindia.embeddings where tenant_id = %(tenant_id)s limit %(limit)s for update skip locked
@@ -111,6 +119,8 @@ _REMOVE: dict[str, LiteralString] = {
         delete from mindia.search_documents where tenant_id = %(tenant_id)s and entity_id = any(array(
             select entity_id from mindia.search_documents d where d.tenant_id = %(tenant_id)s and not exists (
                 select from mindia.embeddings e where e.tenant_id = %(tenant_id)s and e.entity_id = d.entity_id
+            ) and not exists (
+                select from mindia.passages p where p.tenant_id = %(tenant_id)s and p.entity_id = d.entity_id
             )
             limit %(limit)s for update of d skip locked
         ))
@@ -203,6 +213,7 @@ select name from (
     union all select 'task_errors', exists (select from mindia.task_errors where tenant_id = %(tenant_id)s)
     union all select 'task_dependencies', exists (select from mindia.task_dependencies where tenant_id = %(tenant_id)s)
     union all select 'tasks', exists (select from mindia.tasks where tenant_id = %(tenant_id)s)
+    union all select 'passages', exists (select from mindia.passages where tenant_id = %(tenant_id)s)
     union all select 'embeddings', exists (select from mindia.embeddings where tenant_id = %(tenant_id)s)
     union all select 'embedding_spaces', exists (select from mindia.embedding_spaces where tenant_id = %(tenant_id)s)
     union all select 'search_documents', exists (select from mindia.search_documents where tenant_id = %(tenant_id)s)

@@ -15,9 +15,11 @@ from mindia.delivery.secrets import SecretBox
 from mindia.describing.base import Describer
 from mindia.domain.media import Candidate
 from mindia.embedding.base import Embedder
+from mindia.embedding.vectors import Vectors
 from mindia.services.event_types import EventTypes
 from mindia.services.known_tenants import KnownTenant
 from mindia.services.leases import StagingLeases
+from mindia.services.spaces import Spaces
 from mindia.storage.base import Storage
 from mindia.worker.registry import TaskRegistry
 
@@ -46,6 +48,8 @@ class TenantContext:
         storage: Where the bytes are.
         embedder: Makes vectors.
         describer: Makes the words that are embedded.
+        spaces: The embedders, and which space of each tenant is searched.
+        vectors: What surrounds the embedders.
         registry: The types of tasks.
         events: The types of events.
         secret_box: Encrypts the signing secrets of webhooks.
@@ -66,6 +70,8 @@ class TenantContext:
     storage: Storage
     embedder: Embedder
     describer: Describer
+    spaces: Spaces
+    vectors: Vectors
     registry: TaskRegistry
     events: EventTypes
     secret_box: SecretBox

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from mindia._handles import Handle
+from mindia._ids import uuid7
 from mindia.db.session import Session
-from mindia.domain.media import Media
-from mindia.embedding.base import stored_vectors
-from mindia.errors import NotFoundError, TransactionConflictError
+from mindia.domain.index_stats import IndexStats, Reindex, ReindexOnly, SpaceStats
+from mindia.domain.media import Audio, Media, Video
+from mindia.domain.search import Passage
+from mindia.domain.tasks import Priority, Task
+from mindia.domain.transcripts import Cue, parse_cues
+from mindia.errors import InvalidError, NotFoundError
 from mindia.repositories import embeddings as repository
 from mindia.repositories import media as media_repository
-from mindia.repositories._vectors import as_text
+from mindia.repositories import passages as passage_repository
+from mindia.repositories import spaces as space_repository
+from mindia.repositories import tasks as task_repository
+from mindia.services import reindexing
+from mindia.services._named import named
 from mindia.services.context import TenantContext
+from mindia.services.embedding_items import Outcomes, embed_items
+from mindia.services.passages import spans_of
 
-_MAX_TRIES = 5
+_MAX_TRANSCRIPT_CHARS = 2_000_000
+_MAX_CUES = 100_000
 
 
 class EmbeddingIndex(Handle):
@@ -24,56 +36,162 @@ class EmbeddingIndex(Handle):
         self._context = context
 
     def embed(self, media_id: UUID) -> None:
-        """Describe an item, embed the description and store the vector; in place of an earlier one.
+        """Describe an item, embed the description and its passages, and store the vectors; in place of earlier ones.
 
         The task `generate_embedding` does this in the background.
 
         Raises:
             NotFoundError: There is no such item.
             EmbeddingError: The embedder returned something that is not a vector.
+            ProviderError: The server of a model refused, or cannot be reached.
+            SpaceMismatchError: The embedder has been replaced by another one.
         """
-        for _ in range(_MAX_TRIES):
-            if self._embed(media_id):
-                return
-        raise TransactionConflictError(f"the media item {media_id} was changed again and again while it was embedded")
+        error = self._embed_many([media_id])[media_id]
+        if error is not None:
+            raise error
 
-    def _embed(self, media_id: UUID) -> bool:
-        """Embed an item; False where it was changed meanwhile."""
+    def set_transcript(self, media: Media | UUID, transcript: str | Iterable[Cue]) -> None:
+        """Say what is spoken in a video or an audio file, in place of what was said before.
+
+        It is searched by word at once and by vector once a worker has run; results name the second.
+
+        Args:
+            media: The item or its id.
+            transcript: WebVTT or SubRip (the text of a .vtt or .srt file), or cues. None of them takes it away.
+
+        Raises:
+            NotFoundError: There is no such item.
+            InvalidError: It is no video and no audio file, or the transcript cannot be read or is too long.
+        """
         context = self._context
+        media_id = media if isinstance(media, UUID) else media.id
+        cues = _checked_cues(transcript)
+        spans = spans_of(media_id, cues)
+        task_id = uuid7()
 
-        def read(session: Session) -> tuple[Media, repository.Texts] | None:
-            # In this order: texts that are changed in between are younger than the version, and so noticed.
-            texts = repository.texts(session, context.tenant_id, media_id)
-            media = media_repository.get(session, context.tenant_id, media_id)
-            return None if media is None or texts is None else (media, texts)
-
-        found = context.as_member.run(read)
-        if found is None:
-            raise NotFoundError(f"there is no media item {media_id}")
-        media, texts = found
-        description = context.describer.describe(
-            media,
-            text=" ".join(filter(None, (media.description, texts.body))),
-            open_media=lambda: context.storage.open(context.bucket(), media.s3_key),
-        )
-        embedder = context.embedder
-        vector = as_text(stored_vectors(embedder.embed_documents([description]), embedder=embedder, count=1))[0]
-
-        def write(session: Session) -> bool:
-            space = repository.space_id(
+        def work(session: Session) -> None:
+            item = media_repository.get(session, context.tenant_id, media_id)
+            if item is None:
+                raise NotFoundError(f"there is no media item {media_id}")
+            if not isinstance(item, Video | Audio):
+                raise InvalidError(f"media item {media_id} is of the kind {item.kind}, in which nothing is spoken")
+            passage_repository.set_transcript(
                 session,
                 context.tenant_id,
-                model_name=embedder.model_name,
-                native_dimensions=embedder.native_dimensions,
-            )
-            return repository.put_vector(
-                session,
-                media,
-                space=space,
-                description=description,
-                vector=vector,
-                model_name=embedder.model_name,
-                version=texts.updated_at,
+                media_id,
+                kind=item.kind,
+                passages=spans,
+                task_id=task_id,
+                initiated_by=context.initiator,
             )
 
-        return context.as_member.run(write)
+        context.as_member.run(work)
+
+    def passages(self, media: Media | UUID) -> Sequence[Passage]:
+        """Return the parts of an item that are searched by themselves: pages, spans of a transcript, frames.
+
+        Pages and frames are there once a worker has run.
+
+        Raises:
+            NotFoundError: There is no such item.
+        """
+        context = self._context
+        media_id = media if isinstance(media, UUID) else media.id
+
+        def read(session: Session) -> list[Passage]:
+            if media_repository.get(session, context.tenant_id, media_id) is None:
+                raise NotFoundError(f"there is no media item {media_id}")
+            return [
+                Passage(number=each.passage, text=each.text, page=each.page, start_s=each.start_s, end_s=each.end_s)
+                for each in passage_repository.passages(session, context.tenant_id, [media_id])
+            ]
+
+        return tuple(context.as_viewer.run(read))
+
+    def reindex(
+        self, only: ReindexOnly | str = ReindexOnly.MISSING, *, max_failures: int = 0, priority: int = Priority.LOW
+    ) -> Task:
+        """Enqueue the task that embeds items with the embedder that is in use now.
+
+        Where another model made the vectors that are searched, those of this one are made beside them; once all are
+        there, searches go to them at once, and the former ones are removed. `library.tasks.get` tells how far it is;
+        cut short, it goes on where it was.
+
+        Args:
+            only: `missing`, the items that have no vector of this model: also for a collection from before, and after
+                outages. `all`, every item anew, descriptions of pictures too.
+            max_failures: How many items may have failed for searches to go to the new vectors all the same; they are
+                found by word.
+            priority: As for `TaskQueue.enqueue`.
+
+        Returns:
+            The task; while one waits or runs, that one.
+
+        Raises:
+            InvalidError: An argument is out of range.
+            SpaceMismatchError: The embedder makes vectors of another length than it did before.
+        """
+        which = named(only, ReindexOnly, argument="only")
+        if not isinstance(max_failures, int) or max_failures < 0:
+            raise InvalidError(f"max_failures must be a whole number, and not negative: {max_failures!r}")
+        return reindexing.enqueue(self._context, which, max_failures=max_failures, priority=priority)
+
+    def stats(self) -> IndexStats:
+        """Return how far the vectors are. It is counted: the more there is, the longer it takes."""
+        context = self._context
+        spaces = context.spaces
+        warning = spaces.for_search(context.tenant_id, context.as_viewer).warning
+
+        def read(session: Session) -> IndexStats:
+            found = space_repository.all_spaces(session, context.tenant_id)
+            counts = repository.counts(session, context.tenant_id)
+            active = space_repository.active_space(session, context.tenant_id)
+            items = repository.count_items(session, context.tenant_id)
+            return IndexStats(
+                items=items,
+                missing=items
+                if active is None
+                else repository.count_missing(session, context.tenant_id, space_id=active.id),
+                waiting=task_repository.count_embeddings(session, context.tenant_id),
+                model_name=spaces.embedder.model_name,
+                spaces=tuple(
+                    SpaceStats(
+                        id=space.id,
+                        model_name=space.model_name,
+                        native_dimensions=space.native_dimensions,
+                        status=space.status,
+                        items=counts[space.id].items,
+                        vectors=counts[space.id].vectors,
+                        created_at=space.created_at,
+                    )
+                    for space in found
+                    if space.id in counts
+                ),
+                warning=warning,
+            )
+
+        return context.as_viewer.run(read)
+
+    def _embed_many(self, media_ids: Sequence[UUID]) -> Outcomes:
+        """Embed items together; for each None, or why it could not be."""
+        return embed_items(self._context, media_ids)
+
+    def _run_reindex(self, payload: Reindex, progress: Callable[[float, str], object]) -> object:
+        """Do what `reindex` has enqueued."""
+        return reindexing.run(self._context, payload, progress)
+
+
+def _checked_cues(transcript: str | Iterable[Cue]) -> Sequence[Cue]:
+    if isinstance(transcript, str):
+        if len(transcript) > _MAX_TRANSCRIPT_CHARS:
+            raise InvalidError(f"the transcript has {len(transcript)} characters; the limit is {_MAX_TRANSCRIPT_CHARS}")
+        cues: Sequence[Cue] = parse_cues(transcript) if transcript.strip() else ()
+    else:
+        cues = tuple(transcript)
+    for cue in cues:
+        if not isinstance(cue, Cue):
+            raise InvalidError(f"a transcript is a text or cues, not {type(cue).__name__}")
+    if len(cues) > _MAX_CUES or sum(len(cue.text) for cue in cues) > _MAX_TRANSCRIPT_CHARS:
+        limits = f"{_MAX_CUES} cues, {_MAX_TRANSCRIPT_CHARS} characters"
+        raise InvalidError(f"the transcript is too long: the limits are {limits}")
+    return sorted((cue for cue in cues if cue.text.strip()), key=lambda cue: (cue.start, cue.end))

@@ -33,6 +33,9 @@ Progress = Callable[[MaintenanceReport], object]
 
 _BATCH = 100
 _DELIVERIES = 1000
+_VECTORS = 1_000
+_NOT_SEARCHED = timedelta(minutes=1)
+"""By then nobody searches a space any more that was replaced."""
 _MAX_EXPIRED = 10_000
 """At one go; the next one takes the rest."""
 
@@ -370,6 +373,33 @@ class Maintenance(Handle):
             return False
         assert sealed is not None, "each endpoint has one"
         return unit.run(lambda session: webhooks.reseal(session, old, sealed=sealed, previous=previous), single=True)
+
+    def remove_retired_spaces(self, *, older_than: timedelta = _NOT_SEARCHED) -> int:
+        """Remove the vectors that `library.index.reindex()` has replaced, and return how many those were.
+
+        Args:
+            older_than: Those that were replaced later are left: a search may be at work on them.
+
+        Raises:
+            InvalidError: It is negative.
+        """
+        from mindia.repositories import spaces
+
+        if older_than < timedelta():
+            raise InvalidError(f"older_than must not be negative: {older_than!r}")
+        unit = OwnTransaction(self._database, ACROSS_TENANTS)
+        removed = 0
+        for tenant_id, space_id in unit.run(
+            lambda session: spaces.retired(session, older_than=older_than, limit=_BATCH), single=True
+        ):
+            while True:
+                gone = unit.run(
+                    lambda session, key=(tenant_id, space_id): spaces.prune(session, *key, limit=_VECTORS)  # type: ignore[misc]  # mypy cannot type the default
+                )
+                removed += gone
+                if gone < _VECTORS:
+                    break
+        return removed
 
     def remove_deleted_tenants(
         self,

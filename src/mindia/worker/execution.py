@@ -6,7 +6,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,8 @@ class Execution:
         error: What it failed with, or None.
         result: What its handler returned, as JSON, or None.
         duration_s: How long it took.
+        shares_thread: Whether another one of its batch stands for the thread that it takes.
+        telemetry: Where the attempt is told of, or None.
     """
 
     def __init__(
@@ -68,11 +71,12 @@ class Execution:
         self.error: BaseException | None = None
         self.result: str | None = None
         self.duration_s = 0.0
+        self.shares_thread = False
         self._registered: RegisteredTask = registry.of_kind(task.kind)
         self._library_of = library_of
         self._report = report
         self._run_coroutine = run_coroutine
-        self._telemetry = telemetry
+        self.telemetry = telemetry
         self._ended = threading.Lock()
         self._begun_at: float | None = None
         self._future: Future[object] | None = None
@@ -89,14 +93,24 @@ class Execution:
         """Until when it may run, by `time.monotonic`; None while it has not begun, and where it may as it likes."""
         return None if self.timeout_s is None or self._begun_at is None else self._begun_at + self.timeout_s
 
+    @property
+    def members(self) -> tuple[Execution, ...]:
+        """The attempts that end when it does: itself."""
+        return (self,)
+
     def run(self) -> bool:
         """Call the handler; False where the attempt was given up meanwhile, and its end has been said already."""
-        self._begun_at = time.monotonic()
         process = os.getpid()
         error, result = self._call()
         if process != os.getpid():
             os._exit(0)  # a handler has forked, and its child has come back here: there must be no second worker
-        return self._end(error, result)
+        return self.end(error, result)
+
+    def begin(self) -> object:
+        """Take the time, and return the payload."""
+        self._begun_at = time.monotonic()
+        self.control.check()
+        return self._registered.decode(self.task.payload)
 
     def give_up(self, why: Exception) -> bool:
         """End the attempt, whether its handler comes back or not; False where it has ended.
@@ -104,7 +118,7 @@ class Execution:
         Child processes are killed, and a coroutine is cancelled. A thread cannot be stopped: it is left behind.
         """
         self.cancel(why)
-        return self._end(why, None)
+        return self.end(why, None)
 
     def cancel(self, why: Exception) -> None:
         """Tell the handler to end; it is waited for."""
@@ -112,7 +126,8 @@ class Execution:
         if self._future is not None:
             self._future.cancel()
 
-    def _end(self, error: BaseException | None, result: str | None) -> bool:
+    def end(self, error: BaseException | None, result: str | None) -> bool:
+        """Keep what came of the attempt; False where it has ended before."""
         if not self._ended.acquire(blocking=False):
             return False
         self.duration_s = time.monotonic() - (self._begun_at or time.monotonic())
@@ -123,21 +138,29 @@ class Execution:
 
     def _call(self) -> tuple[BaseException | None, str | None]:
         try:
-            if self._telemetry is None:
-                return None, self._result()
-            with self._telemetry.attempt(self.task):
-                return None, self._result()
+            payload = self.begin()
+            if self.telemetry is None:
+                return None, self._result(payload)
+            with self.telemetry.attempt(self.task):
+                return None, self._result(payload)
         except BaseException as error:
             # A handler may raise anything, SystemExit too: the task has failed. What comes from the keyboard passes.
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
             return error, None
 
-    def _result(self) -> str | None:
-        self.control.check()
-        payload = self._registered.decode(self.task.payload)
+    def _result(self, payload: object) -> str | None:
         returned = self._handle(payload)
         return None if returned is None else _as_json(returned)
+
+    def context(self) -> TaskContext:
+        """Return what the handler is given besides the payload."""
+        return TaskContext(
+            task=self.task,
+            tenant_library=None if self.task.tenant_id is None else self._library_of(self.task.tenant_id),
+            control=self.control,
+            report=lambda fraction, note: self._report(self.task, fraction, note),
+        )
 
     def _handle(self, payload: object) -> object:
         registered = self._registered
@@ -145,16 +168,16 @@ class Execution:
             from mindia.worker.process import call
 
             return call(registered.handler, payload, self.control)  # type: ignore[arg-type]  # such a one takes the payload alone
-        context = TaskContext(
-            task=self.task,
-            tenant_library=None if self.task.tenant_id is None else self._library_of(self.task.tenant_id),
-            control=self.control,
-            report=lambda fraction, note: self._report(self.task, fraction, note),
-        )
+        context = self.context()
+        handler: Any = registered.handler
+        if registered.batch_size > 1:
+            (returned,) = handler([context], [payload])
+            if isinstance(returned, BaseException):
+                raise returned
+            return returned
         if not registered.is_async:
-            return registered.handler(context, payload)  # type: ignore[call-arg]  # such a one takes the context, too
-        coroutine = registered.handler(context, payload)  # type: ignore[call-arg]  # as above
-        self._future = self._run_coroutine(_kept(coroutine))  # type: ignore[arg-type]  # it is a coroutine function
+            return handler(context, payload)
+        self._future = self._run_coroutine(_kept(handler(context, payload)))
         result = self._future.result()
         if isinstance(result, _Exit):
             raise result.error
@@ -178,6 +201,71 @@ async def _kept(coroutine: Coroutine[Any, Any, object]) -> object:
         return await coroutine
     except (SystemExit, KeyboardInterrupt) as error:
         return _Exit(error)
+
+
+class Batch:
+    """Attempts of one type and one tenant, whose handler takes them together.
+
+    Args:
+        executions: The attempts, of which none has a time-out: the handler cannot leave one behind.
+        registered: Their type.
+
+    Attributes:
+        members: The attempts; once it has run, those that have ended by it.
+    """
+
+    def __init__(self, executions: Sequence[Execution], registered: RegisteredTask) -> None:
+        self.members = tuple(executions)
+        self._registered = registered
+        for execution in executions[1:]:
+            execution.shares_thread = True
+
+    def run(self) -> bool:
+        """Call the handler; False where all were given up meanwhile."""
+        begun_at = time.monotonic()
+        process = os.getpid()
+        outcomes = self._call()
+        if process != os.getpid():
+            os._exit(0)  # as for a single one
+        took_s = (time.monotonic() - begun_at) / len(outcomes)
+        ended = []
+        for execution, (error, result) in outcomes.items():
+            if execution.end(error, result):
+                execution.duration_s = took_s
+                ended.append(execution)
+        self.members = tuple(ended)
+        return bool(ended)
+
+    def _call(self) -> dict[Execution, tuple[BaseException | None, str | None]]:
+        outcomes: dict[Execution, tuple[BaseException | None, str | None]] = {}
+        begun: dict[Execution, object] = {}
+        for execution in self.members:
+            try:
+                begun[execution] = execution.begin()
+            except Exception as error:  # noqa: BLE001 - its payload does not fit, or it was cancelled: kept as its end
+                outcomes[execution] = (error, None)
+        if begun:
+            try:
+                handler: Any = self._registered.handler
+                telemetry = self.members[0].telemetry
+                with nullcontext() if telemetry is None else telemetry.attempt(*(each.task for each in begun)):
+                    returned = list(handler([execution.context() for execution in begun], list(begun.values())))
+                for execution, each in zip(begun, returned, strict=True):
+                    outcomes[execution] = _outcome(each)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    raise
+                outcomes.update(dict.fromkeys(begun, (error, None)))
+        return outcomes
+
+
+def _outcome(returned: object) -> tuple[BaseException | None, str | None]:
+    if isinstance(returned, BaseException):
+        return returned, None
+    try:
+        return None, None if returned is None else _as_json(returned)
+    except DiscardTask as error:
+        return error, None
 
 
 def is_final(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from mindia.errors import TaskCancelledError, TaskTimedOutError
-from mindia.worker.execution import Execution
+from mindia.worker.execution import Batch, Execution
 from mindia.worker.reporting import fields
 
 _CANCEL_S = 1.0
@@ -77,8 +77,9 @@ class Executor:
     def __init__(self, concurrency: int, tell: Callable[[Execution], object]) -> None:
         self._concurrency = concurrency
         self._tell = tell
-        self._waiting: SimpleQueue[Execution | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Execution | Batch | None] = SimpleQueue()
         self._threads = 0
+        self._sharing = 0
         self._hand: dict[tuple[UUID, int], Execution] = {}
         self._timed: dict[tuple[UUID, int], Execution] = {}
         self.fed_at = 0.0
@@ -89,15 +90,22 @@ class Executor:
         return self._hand
 
     @property
+    def held(self) -> int:
+        """How many threads the attempts that are here take or wait for: a batch takes one."""
+        return len(self._hand) - self._sharing
+
+    @property
     def waiting(self) -> int:
         """How many wait for a thread, about."""
         return self._waiting.qsize()
 
-    def submit(self, execution: Execution) -> None:
-        """Run an attempt as soon as a thread is free."""
-        self._hand[execution.key] = execution
-        if execution.timeout_s is not None:
-            self._timed[execution.key] = execution
+    def submit(self, execution: Execution | Batch) -> None:
+        """Run an attempt, or a batch of them, as soon as a thread is free."""
+        for member in execution.members:
+            self._hand[member.key] = member
+            self._sharing += member.shares_thread
+            if member.timeout_s is not None:
+                self._timed[member.key] = member
         self.fed_at = time.monotonic()
         self._waiting.put(execution)
         if self._threads < self._concurrency:
@@ -105,7 +113,8 @@ class Executor:
 
     def forget(self, execution: Execution) -> None:
         """Take an attempt out that has ended."""
-        self._hand.pop(execution.key, None)
+        if self._hand.pop(execution.key, None) is not None:
+            self._sharing -= execution.shares_thread
         if self._timed:
             self._timed.pop(execution.key, None)
 
@@ -118,8 +127,9 @@ class Executor:
             except Empty:
                 break
             if execution is not None:
-                self.forget(execution)
-                taken.append(execution)
+                for member in execution.members:
+                    self.forget(member)
+                    taken.append(member)
         return taken
 
     def end_overdue(self) -> float | None:
@@ -169,8 +179,9 @@ class Executor:
             try:
                 ended = execution.run()
             except BaseException:  # noqa: BLE001 - ours, and never let a thread end without a word
-                _log.exception("the attempt of task %s cannot be ended", execution.task.id)
+                _log.exception("the attempt of task %s cannot be ended", execution.members[0].task.id)
                 ended = False
             if not ended:
                 return  # it was given up, and another thread has taken the place of this one
-            self._tell(execution)
+            for member in execution.members:
+                self._tell(member)

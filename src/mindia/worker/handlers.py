@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
+from mindia.domain.index_stats import Reindex
 from mindia.domain.maintenance import VerifyReport, VerifyStorage
 from mindia.domain.media import JsonValue
 from mindia.domain.tasks import GenerateEmbedding, TaskType
-from mindia.errors import NotFoundError
+from mindia.errors import NotFoundError, ProviderUnavailableError, SnoozeTask, SpaceMismatchError
 from mindia.worker.context import TaskContext
 from mindia.worker.registry import TaskRegistry
 
 if TYPE_CHECKING:
     from mindia.services.maintenance import Maintenance
     from mindia.services.task_queue import TaskQueue
+BATCH_SIZE = 32
+"""What a model is given at once."""
+
+REINDEX = "mindia.reindex"
+
+_WHILE_DOWN = timedelta(minutes=1)
+_FOR_OTHERS = timedelta(seconds=30)
 
 _log = logging.getLogger("mindia.worker")
 
 
-def generate_embedding(context: TaskContext, payload: GenerateEmbedding) -> None:
-    """Describe and embed an item; one that was deleted meanwhile needs nothing."""
+def generate_embedding(contexts: Sequence[TaskContext], payloads: Sequence[GenerateEmbedding]) -> list[object]:
+    """Describe and embed items of one tenant; one that was deleted meanwhile needs nothing."""
+    outcomes = contexts[0].library.index._embed_many([payload.entity_id for payload in payloads])
+    return [_ended(context, outcomes[payload.entity_id]) for context, payload in zip(contexts, payloads, strict=True)]
+
+
+def _ended(context: TaskContext, error: Exception | None) -> Exception | None:
+    if isinstance(error, NotFoundError):
+        _log.info("%s; nothing to embed", error)
+        return None
+    return None if error is None else later(context, error)
+
+
+def later(context: TaskContext, error: Exception) -> Exception:
+    """Return the error, or what puts the task off: an outage of a server may last longer than there are retries."""
+    if isinstance(error, SpaceMismatchError):
+        _log.warning("task %s is left to a worker with the other embedder: %s", context.task.id, error)
+        return SnoozeTask(_FOR_OTHERS)
+    if not isinstance(error, ProviderUnavailableError):
+        return error
+    task = context.task
+    if error.retry_after is not None:
+        _log.warning("task %s waits as long as it is told: %s", task.id, error)
+        return SnoozeTask(error.retry_after)
+    if task.retry_count < task.max_retries:
+        return error  # on record, and tried again
+    _log.warning("task %s waits: %s", task.id, error)
+    return SnoozeTask(_WHILE_DOWN)
+
+
+def reindex(context: TaskContext, payload: Reindex) -> object:
+    """Embed the items of a tenant anew, and have searches go to the new vectors."""
     try:
-        context.library.index.embed(payload.entity_id)
-    except NotFoundError:
-        _log.info("media item %s is gone; nothing to embed", payload.entity_id)
+        return context.library.index._run_reindex(payload, context.progress)
+    except (ProviderUnavailableError, SpaceMismatchError) as error:
+        raise later(context, error) from error
 
 
 def verify_storage(
@@ -70,6 +110,11 @@ def verify_storage(
 def register_builtin(registry: TaskRegistry, maintenance: Maintenance, tasks: TaskQueue) -> None:
     """Add the built-in types."""
     registry.register(
-        TaskType.GENERATE_EMBEDDING, GenerateEmbedding, generate_embedding, task_type=TaskType.GENERATE_EMBEDDING
+        TaskType.GENERATE_EMBEDDING,
+        GenerateEmbedding,
+        generate_embedding,
+        task_type=TaskType.GENERATE_EMBEDDING,
+        batch_size=BATCH_SIZE,
     )
     registry.register("verify_storage", VerifyStorage, partial(verify_storage, maintenance, tasks), is_ours=True)
+    registry.register(REINDEX, Reindex, reindex, is_ours=True)

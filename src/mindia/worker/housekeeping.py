@@ -86,6 +86,7 @@ class Housekeeping:
         maintenance.remove_login_failures()
         maintenance.remove_old_deliveries()
         maintenance.renew_webhook_secrets()
+        maintenance.remove_retired_spaces()
         self.removed += removed
         self.prune()
         return removed

@@ -18,6 +18,7 @@ from mindia._ids import uuid7
 from mindia.delivery.dispatcher import Dispatcher
 from mindia.domain.tasks import Task, WorkReport
 from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, InvalidError, TaskCancelledError
+from mindia.worker.batching import execution_of, in_batches, topped_up
 from mindia.worker.claiming import Room
 from mindia.worker.ends import Ends, Recorded, Recorder
 from mindia.worker.execution import Execution, Outcome
@@ -215,13 +216,15 @@ class Worker(Handle):
             self._unrecorded = []
             self._count(ended, done.outcomes)
         tasks = self._with_one_suspect(rounds, done.tasks)
-        for task in tasks:
+        if room is not None and len(done.tasks) >= room.limit:
+            tasks = topped_up(tasks, rounds, self._runtime.registry)
+        for batch in in_batches(tasks, self._runtime.registry):
             if self._stopping:
                 break  # what is not begun is put back at the end
-            self._suspects += task.is_suspect
+            self._suspects += sum(task.is_suspect for task in batch)
             self._executor.submit(
-                Execution(
-                    task,
+                execution_of(
+                    batch,
                     self._runtime.registry,
                     self._library_of,
                     report=presence.report,
@@ -246,7 +249,7 @@ class Worker(Handle):
 
     def _room(self) -> Room | None:
         """Return how many tasks there is room for, unless there are enough for now."""
-        held = len(self._executor.hand)
+        held = self._executor.held
         reserve = 0
         if self._duration_s is not None and not self._suspects:
             reserve = min(_MAX_RESERVE, int(self._concurrency * _RESERVE_S / max(self._duration_s, 1e-5)))

@@ -32,6 +32,9 @@ Handler = Callable[[TaskContext, P], object] | Callable[[TaskContext, P], Awaita
 ProcessHandler = Callable[[P], object]
 """One that runs in a process of its own: it is given the payload alone, and is a function of a module."""
 
+BatchHandler = Callable[[Sequence[TaskContext], Sequence[P]], Sequence[object]]
+"""Takes tasks of one tenant together; returns for each what a handler would, or the exception that it failed with."""
+
 
 @attrs.frozen(kw_only=True)
 class RegisteredTask:
@@ -46,16 +49,18 @@ class RegisteredTask:
         in_process: Whether the handler runs in a process of its own.
         timeout: How long an attempt may take, where its task does not say; None for as long as it likes.
         limits: What may run at once, and how many begin in a second.
+        batch_size: How many tasks of a tenant the handler takes together; more than 1 for one that is given lists.
     """
 
     kind: str
     task_type: TaskType
     payload: type[Any]
-    handler: Handler[Any] | ProcessHandler[Any]
+    handler: Handler[Any] | ProcessHandler[Any] | BatchHandler[Any]
     is_async: bool = False
     in_process: bool = False
     timeout: timedelta | None = None
     limits: Limits = NO_LIMITS
+    batch_size: int = 1
 
     def encode(self, payload: object) -> str:
         """Return a payload as JSON.
@@ -149,13 +154,14 @@ class TaskRegistry:
         self,
         kind: str,
         payload: type[P],
-        handler: Handler[P] | ProcessHandler[P],
+        handler: Handler[P] | ProcessHandler[P] | BatchHandler[P],
         *,
         task_type: TaskType = TaskType.CUSTOM,
         in_process: bool = False,
         timeout: timedelta | None = None,
         limits: Limits | None = None,
         is_ours: bool = False,
+        batch_size: int = 1,
     ) -> None:
         """Add a type.
 
@@ -169,6 +175,7 @@ class TaskRegistry:
             limits: How many run at once.
             is_ours: Whether its fields are known to be readable from JSON; looking costs time when an application is
                 made.
+            batch_size: How many of a tenant it takes together.
 
         Raises:
             InvalidError: The name is taken or not a name, the class is not attrs', stands for another type or has
@@ -200,6 +207,7 @@ class TaskRegistry:
             in_process=in_process,
             timeout=timeout,
             limits=limits or NO_LIMITS,
+            batch_size=batch_size,
         )
         self._by_kind[kind] = self._by_payload[payload] = registered
 

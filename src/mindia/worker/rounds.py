@@ -14,7 +14,7 @@ from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.domain.tasks import Task, WorkReport
 from mindia.domain.webhooks import AttemptOutcome
-from mindia.repositories import workers
+from mindia.repositories import task_claims, workers
 from mindia.worker.claiming import Claiming, Room
 from mindia.worker.ends import Ends, Plan
 from mindia.worker.execution import Execution, Outcome
@@ -128,6 +128,33 @@ class Rounds:
         if room is not None:
             self._claiming.claimed(tasks)
         return Round(tasks=_in_order(tasks), outcomes=outcomes())
+
+    def more(self, tasks: Sequence[Task], *, each: int) -> list[Task]:
+        """Take more tasks of the type and tenant of each of these, so that a handler can take them together.
+
+        Args:
+            tasks: One for each type and tenant.
+            each: How many more are wanted, at most.
+
+        Raises:
+            DatabaseError: As for `go`.
+        """
+        plan = Plan()
+        taken: list[Task] = []
+        for task in tasks:
+            if task.tenant_id is not None:
+                claim = task_claims.claim_tenants(
+                    worker_id=self._worker_id,
+                    kinds=[task.kind],
+                    tenants=[task.tenant_id],
+                    each=each,
+                    limit=each,
+                    limits=task_claims.NO_LIMITS,
+                    with_suspects=False,
+                )
+                plan.add(claim, taken.extend)
+        plan.run(self._database)
+        return _in_order(taken)
 
     def _plan_claims(self, plan: Plan, room: Room, tasks: list[Task], begun_at: float) -> None:
         probe = self._claiming.probe()

@@ -47,8 +47,8 @@ class Telemetry:
         return cls() if find_spec("opentelemetry") is not None and find_spec("opentelemetry.metrics") else None
 
     @contextmanager
-    def attempt(self, task: Task) -> Iterator[None]:
-        """Run a block as the span of an attempt; what it raises makes it a failed one."""
+    def attempt(self, task: Task, *others: Task) -> Iterator[None]:
+        """Run a block as the span of an attempt, or of several together; what it raises makes it a failed one."""
         attributes = {
             "messaging.system": "mindia",
             "messaging.operation.type": "process",
@@ -56,6 +56,8 @@ class Telemetry:
             "messaging.message.id": str(task.id),
             "mindia.attempt": task.attempt,
         }
+        if others:
+            attributes["messaging.batch.message_count"] = 1 + len(others)
         if task.tenant_id is not None:
             attributes["mindia.tenant_id"] = str(task.tenant_id)
         with self._tracer.start_as_current_span(f"process {task.kind}", kind=self._kind, attributes=attributes):

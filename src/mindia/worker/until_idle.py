@@ -11,6 +11,7 @@ from mindia._ids import uuid7
 from mindia.delivery.dispatcher import Dispatcher
 from mindia.domain.tasks import Task, TaskType, WorkReport
 from mindia.errors import TaskCancelledError, TaskTimedOutError
+from mindia.worker.batching import execution_of, in_batches, topped_up
 from mindia.worker.claiming import Room
 from mindia.worker.execution import Execution, Outcome
 from mindia.worker.executor import EventLoop
@@ -59,20 +60,24 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
                 tasks = rounds.go(room=room).tasks
                 if not tasks and rounds.found_all:
                     break
+                if len(tasks) >= room.limit:
+                    tasks = topped_up(tasks, rounds, runtime.registry)
                 continue
-            task = tasks.pop(0)
-            execution = Execution(
-                task,
+            batch = next(in_batches(tasks, runtime.registry))
+            tasks = [task for task in tasks if task not in batch]
+            task = batch[-1]
+            execution = execution_of(
+                batch,
                 runtime.registry,
                 runtime.library_of,
                 report=presence.report,
                 run_coroutine=event_loop.run,
                 telemetry=runtime.telemetry,
             )
-            current[:] = [execution]
-            with _timer(execution):
+            current[:] = execution.members
+            with _timer(execution.members[0]):
                 execution.run()
-            ended.append(execution)
+            ended += current
             if task.task_type is TaskType.CUSTOM or not tasks:
                 # At once: what the host's next one enqueues, or asks, is to find it ended.
                 latest = rounds.go(ended=ended).outcomes
