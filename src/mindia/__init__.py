@@ -13,7 +13,10 @@ if _TYPE_CHECKING:
     from mindia.config import Settings as Settings
     from mindia.delivery.signing import WebhookMessage as WebhookMessage
     from mindia.delivery.signing import verify_webhook as verify_webhook
+    from mindia.describing.base import Picture as Picture
+    from mindia.describing.function import FunctionDescriber as FunctionDescriber
     from mindia.describing.metadata import MetadataDescriber as MetadataDescriber
+    from mindia.describing.openai_compatible import OpenAICompatibleDescriber as OpenAICompatibleDescriber
     from mindia.domain.archives import ExportReport as ExportReport
     from mindia.domain.archives import ImportReport as ImportReport
     from mindia.domain.bulk import AddReport as AddReport
@@ -33,6 +36,8 @@ if _TYPE_CHECKING:
     from mindia.domain.maintenance import Repair as Repair
     from mindia.domain.maintenance import VerifyReport as VerifyReport
     from mindia.domain.maintenance import VerifyStorage as VerifyStorage
+    from mindia.domain.index_stats import IndexStats as IndexStats
+    from mindia.domain.index_stats import SpaceStats as SpaceStats
     from mindia.domain.media import Audio as Audio
     from mindia.domain.media import Candidate as Candidate
     from mindia.domain.media import Disposition as Disposition
@@ -79,6 +84,7 @@ if _TYPE_CHECKING:
     from mindia.domain.webhooks import WebhookEvent as WebhookEvent
     from mindia.domain.webhooks import WebhookHealth as WebhookHealth
     from mindia.domain.webhooks import WebhookStatus as WebhookStatus
+    from mindia.domain.transcripts import Cue as Cue
     from mindia.embedding.fastembed import FastEmbedEmbedder as FastEmbedEmbedder
     from mindia.embedding.function import FunctionEmbedder as FunctionEmbedder
     from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder
@@ -99,13 +105,17 @@ _HOMES = {
     "mindia.app": ("Mindia", "connect", "local"),
     "mindia.config": ("Settings",),
     "mindia.delivery.signing": ("WebhookMessage", "verify_webhook"),
+    "mindia.describing.base": ("Picture",),
+    "mindia.describing.function": ("FunctionDescriber",),
     "mindia.describing.metadata": ("MetadataDescriber",),
+    "mindia.describing.openai_compatible": ("OpenAICompatibleDescriber",),
     "mindia.domain.archives": ("ExportReport", "ImportReport"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
     "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),
     "mindia.domain.maintenance": (
         "CopyReport", "Finding", "MaintenanceReport", "Problem", "Repair", "VerifyReport", "VerifyStorage",
     ),
+    "mindia.domain.index_stats": ("IndexStats", "SpaceStats"),
     "mindia.domain.media": (
         "Audio", "Candidate", "Disposition", "Document", "Image", "Location", "Media",
         "MediaKind", "MediaPage", "OnDuplicate", "ProcessingStatus", "Staged", "Video",
@@ -123,6 +133,7 @@ _HOMES = {
         "WebhookEvent", "WebhookHealth", "WebhookStatus",
     ),
     "mindia.domain.uploads": ("Upload", "UploadPart"),
+    "mindia.domain.transcripts": ("Cue",),
     "mindia.embedding.fastembed": ("FastEmbedEmbedder",),
     "mindia.embedding.function": ("FunctionEmbedder",),
     "mindia.embedding.lexical": ("LexicalEmbedder",),

@@ -9,6 +9,8 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import attrs
 
 from mindia.domain.media import Media
+from mindia.errors import InvalidError
+from mindia.media.pictures import MAX_SHOTS, MAX_SIDE
 
 
 @runtime_checkable
@@ -68,3 +70,17 @@ class PictureDescriber(Describer, Protocol):
     def describe_picture(self, picture: Picture) -> str:
         """Return what there is to see."""
         ...
+
+
+def check_frames(*, max_side: int, frame_interval: timedelta, max_frames: int) -> None:
+    """Refuse sizes and intervals that pictures cannot have.
+
+    Raises:
+        InvalidError: One is out of range.
+    """
+    if not 16 <= max_side <= MAX_SIDE:
+        raise InvalidError(f"max_side must be 16 to {MAX_SIDE}, not {max_side}")
+    if frame_interval < timedelta(seconds=0.1):
+        raise InvalidError(f"frame_interval must be a tenth of a second or more, not {frame_interval!r}")
+    if not 1 <= max_frames <= MAX_SHOTS:
+        raise InvalidError(f"max_frames must be 1 to {MAX_SHOTS}, not {max_frames}")
