@@ -399,6 +399,11 @@ class ProviderUnavailableError(ProviderError):
     http_status = 503
     retryable = True
 
+    @property
+    def is_outage(self) -> bool:
+        """Whether it says nothing of what was asked: some servers answer 500 to a text that is too long."""
+        return self.status != 500
+
     def __init__(self, message: str, *, status: int | None = None, retry_after: timedelta | None = None) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after

@@ -12,8 +12,6 @@ from typing import Any
 import attrs
 import pytest
 from PIL import Image as Pillow
-from tests.conftest import Roles
-from tests.integration.library_calls import SETTINGS
 from tests.integration.model_server import Answer, Request, model_server
 
 import mindia
@@ -25,6 +23,7 @@ from mindia import (
     Mindia,
     OpenAICompatibleDescriber,
     Picture,
+    Settings,
     Video,
     _http,
 )
@@ -40,13 +39,13 @@ _NO_ITEM: Any = None
 
 
 @pytest.fixture
-def open_app(application_url: str, roles: Roles, storage: LocalStorage) -> Open:
+def open_app(queue_url: str, queue_settings: Settings, storage: LocalStorage) -> Open:
     """What opens an application with a describer or an embedder of the test's."""
 
     @contextmanager
     def opened(**how: Any) -> Iterator[Mindia]:
-        settings = attrs.evolve(SETTINGS, worker_role=roles.worker, isolate_parsers=how.pop("isolate_parsers", False))
-        with mindia.connect(application_url, storage=storage, settings=settings, **how) as app:
+        settings = attrs.evolve(queue_settings, isolate_parsers=how.pop("isolate_parsers", False))
+        with mindia.connect(queue_url, storage=storage, settings=settings, **how) as app:
             yield app
 
     return opened

@@ -283,9 +283,23 @@ def test_a_server_that_answers_with_too_few_vectors_is_asked_for_fewer() -> None
 
 @pytest.mark.parametrize("answer", [Answer(status=401), Answer(status=404), Answer(status=429), Answer(status=500)])
 def test_an_outage_is_not_halved_down_to_every_text(answer: Answer) -> None:
-    with model_server(answer) as server, pytest.raises(ProviderError):
-        Vectors().documents(embedder(server, max_retries=0), [f"text {i}" for i in range(32)], tenant_id=_TENANT)
+    with model_server(answer) as server:
+        found = Vectors().documents(
+            embedder(server, max_retries=0), [f"text {number}" for number in range(70)], tenant_id=_TENANT
+        )
+    assert all(isinstance(each, ProviderError) for each in found)
+    assert len(found) == 70
     assert len(server.requests) <= 4
+
+
+def test_what_was_made_before_an_outage_is_kept() -> None:
+    with model_server(vectors_of, Answer(status=429), vectors_of) as server:
+        vectors, made = Vectors(), embedder(server, max_retries=0)
+        texts = [f"text {number}" for number in range(70)]
+        found = vectors.documents(made, texts, tenant_id=_TENANT)
+        assert [isinstance(each, Exception) for each in found] == [False] * 32 + [True] * 38
+        assert not any(isinstance(each, Exception) for each in vectors.documents(made, texts, tenant_id=_TENANT))
+        assert [len(body["input"]) for body in server.bodies] == [32, 32, 32, 6]
 
 
 def test_what_was_embedded_is_not_embedded_again_for_the_same_tenant() -> None:

@@ -8,12 +8,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import attrs
-import psycopg
 import pytest
-from tests.conftest import Roles
-from tests.integration.library_calls import SETTINGS
 from tests.integration.model_server import Answer, model_server, vectors_of
+from tests.integration.queue_jobs import Owner
 
 import mindia
 from mindia import (
@@ -23,6 +20,7 @@ from mindia import (
     LocalStorage,
     Mindia,
     OpenAICompatibleEmbedder,
+    Settings,
     TaskStatus,
     _http,
 )
@@ -44,12 +42,11 @@ def model(name: str, *, dimensions: int = 3, fails: Callable[[str], bool] = lamb
 
 
 @pytest.fixture
-def open_app(application_url: str, roles: Roles, storage: LocalStorage) -> Open:
+def open_app(queue_url: str, queue_settings: Settings, storage: LocalStorage) -> Open:
     @contextmanager
     def opened(embedder: Any, *former: Any) -> Iterator[Mindia]:
-        settings = attrs.evolve(SETTINGS, worker_role=roles.worker)
         with mindia.connect(
-            application_url, storage=storage, settings=settings, embedder=embedder, former_embedders=former
+            queue_url, storage=storage, settings=queue_settings, embedder=embedder, former_embedders=former
         ) as app:
             yield app
 
@@ -175,7 +172,7 @@ def test_one_can_go_back_to_an_embedder_that_was_replaced(filled: Library, open_
         assert named(library.index.stats()) == {"old": (SpaceStatus.ACTIVE, 3), "new": (SpaceStatus.RETIRED, 3)}
 
 
-def test_missing_embeds_what_has_no_vector_and_nothing_else(open_app: Open, database_url: str) -> None:
+def test_missing_embeds_what_has_no_vector_and_nothing_else(open_app: Open, owner: Owner) -> None:
     seen: list[str] = []
 
     def embed(texts: list[str]) -> list[list[float]]:
@@ -187,11 +184,10 @@ def test_missing_embeds_what_has_no_vector_and_nothing_else(open_app: Open, data
         items = [library.media.add(samples.image(), filename=f"picture_{number}.jpg") for number in range(40)]
         app.run_until_idle()
         assert len(seen) == 40
-        with psycopg.connect(database_url) as connection:
-            connection.execute(
-                "delete from mindia.embeddings where tenant_id = %s and entity_id = any(%s)",
-                (library.tenant_id, [item.id for item in items[:3]]),
-            )
+        owner.execute(
+            "delete from mindia.embeddings where tenant_id = %s and entity_id = any(%s)",
+            (library.tenant_id, [item.id for item in items[:3]]),
+        )
         assert library.index.stats().missing == 3
         seen.clear()
         library.index.reindex()
@@ -278,7 +274,7 @@ def test_a_task_of_another_embedder_waits_for_its_worker(filled: Library, open_a
 
 
 def test_items_that_are_added_changed_and_deleted_while_it_runs_are_right_afterwards(
-    filled: Library, open_app: Open, database_url: str
+    filled: Library, open_app: Open, owner: Owner
 ) -> None:
     with open_app(model("new"), model("old")) as app:
         library = app.library(filled.tenant_id)
@@ -304,14 +300,13 @@ def test_items_that_are_added_changed_and_deleted_while_it_runs_are_right_afterw
         app.run_until_idle()
         stats = library.index.stats()
         assert (stats.missing, stats.warning) == (0, None)
-        with psycopg.connect(database_url) as connection:
-            stale = connection.execute(
-                """
+        stale = owner.execute(
+            """
                 select count(*) from mindia.embeddings e join mindia.all_media m on m.id = e.entity_id
                 where e.tenant_id = %s and e.model_name = 'new' and strpos(e.description, m.description) = 0
                 """,
-                (library.tenant_id,),
-            ).fetchone()
+            (library.tenant_id,),
+        ).fetchone()
         assert stale == (0,)
 
 

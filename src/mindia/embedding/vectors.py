@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 _MAX_BATCH_CHARS = 200_000
-_MAX_CACHED = 2_048
-"""Some 6 MB."""
+_MAX_CACHED = 1_024
+"""Of queries, and as many of documents: some 6 MB."""
 _NOT_OF_A_TEXT = (401, 403, 404)
 _HOPELESS = 3
 """After so many failures in a row, and no success, it is the server that fails, not a text."""
 
-_Key = tuple[UUID, str, bool, bytes]
+_Key = tuple[UUID, str, bytes]
+_Cache = OrderedDict[_Key, "NDArray[float32]"]
 
 
 class Vectors:
@@ -43,7 +44,8 @@ class Vectors:
     def _start_afresh(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._cached: OrderedDict[_Key, NDArray[float32]] = OrderedDict()
+        self._queries: _Cache = OrderedDict()
+        self._documents: _Cache = OrderedDict()
 
     def queries(self, embedder: Embedder, texts: Sequence[str], *, tenant_id: UUID) -> NDArray[float32]:
         """Return an array of shape (len(texts), 768) for texts that ask, each row of length 1.
@@ -55,14 +57,11 @@ class Vectors:
         """
         import numpy as np
 
-        found = self._looked_up(
-            embedder,
-            texts,
-            tenant_id=tenant_id,
-            is_query=True,
-            make=lambda missing: _in_batches(embedder, missing, embedder.embed_queries),
-        )
-        rows = [_vector(each) for each in found]
+        rows = []
+        for found in self._found(embedder, texts, tenant_id=tenant_id, is_query=True, use_cache=True):
+            if isinstance(found, Exception):
+                raise found
+            rows.append(found)
         return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), dtype=np.float32)
 
     def documents(
@@ -70,47 +69,48 @@ class Vectors:
     ) -> list[NDArray[float32] | Exception]:
         """Return for each text that is to be found 768 values of length 1, or why it has none.
 
-        Raises:
-            ProviderUnavailableError: The server of the embedder is not there for any of them at the moment.
-        """
-        return self._looked_up(
-            embedder,
-            texts,
-            tenant_id=tenant_id,
-            is_query=False,
-            use_cache=use_cache,
-            make=lambda missing: _in_batches(embedder, missing, embedder.embed_documents),
-        )
+        After an outage of the embedder's server it is not asked for the texts that are left.
 
-    def _looked_up(
-        self,
-        embedder: Embedder,
-        texts: Sequence[str],
-        *,
-        tenant_id: UUID,
-        is_query: bool,
-        use_cache: bool = True,
-        make: Callable[[Sequence[str]], list[NDArray[float32] | Exception]],
+        Args:
+            embedder: What makes them.
+            texts: The texts.
+            tenant_id: Whose they are.
+            use_cache: Whether what was embedded a moment ago is taken again.
+        """
+        return self._found(embedder, texts, tenant_id=tenant_id, is_query=False, use_cache=use_cache)
+
+    def _found(
+        self, embedder: Embedder, texts: Sequence[str], *, tenant_id: UUID, is_query: bool, use_cache: bool
     ) -> list[NDArray[float32] | Exception]:
         if self._process != os.getpid():
             self._start_afresh()  # the lock may be held by a thread that is not in this process
-        keys = {text: (tenant_id, embedder.model_name, is_query, _digest(text)) for text in texts}
+        cache = self._queries if is_query else self._documents
+        keys = {text: (tenant_id, embedder.model_name, _digest(text)) for text in texts}
         found: dict[str, NDArray[float32] | Exception] = {}
-        with self._lock:
-            for text, key in keys.items():
-                if use_cache and key in self._cached:
-                    self._cached.move_to_end(key)
-                    found[text] = self._cached[key]
-        missing = [text for text in keys if text not in found]
-        if missing:
-            made = make(missing)
-            found.update(zip(missing, made, strict=True))
+        if use_cache:
             with self._lock:
-                for text, vector in zip(missing, made, strict=True):
+                for text, key in keys.items():
+                    if key in cache:
+                        cache.move_to_end(key)
+                        found[text] = cache[key]
+        outage: Exception | None = None
+        for batch in _batches(embedder, [text for text in keys if text not in found]):
+            if outage is not None:
+                found.update(dict.fromkeys(batch, outage))
+                continue
+            try:
+                made = _Halving(embedder, embedder.embed_queries if is_query else embedder.embed_documents).embed(batch)
+            except Exception as error:  # noqa: BLE001 - of the whole batch, and of those behind it
+                outage = error
+                found.update(dict.fromkeys(batch, error))
+                continue
+            found.update(zip(batch, made, strict=True))
+            with self._lock:
+                for text, vector in zip(batch, made, strict=True):
                     if not isinstance(vector, Exception):
-                        self._cached[keys[text]] = vector
-                while len(self._cached) > _MAX_CACHED:
-                    self._cached.popitem(last=False)
+                        cache[keys[text]] = vector
+                while len(cache) > _MAX_CACHED:
+                    cache.popitem(last=False)
         return [found[text] for text in texts]
 
 
@@ -118,25 +118,17 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _vector(found: NDArray[float32] | Exception) -> NDArray[float32]:
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def _in_batches(
-    embedder: Embedder, texts: Sequence[str], embed: Callable[[Sequence[str]], NDArray[float32]]
-) -> list[NDArray[float32] | Exception]:
+def _batches(embedder: Embedder, texts: Sequence[str]) -> Iterator[list[str]]:
     size = getattr(embedder, "batch_size", BATCH_SIZE)
     most = size if isinstance(size, int) and size > 0 else BATCH_SIZE
-    found: list[NDArray[float32] | Exception] = []
     batch: list[str] = []
     for text in texts:
         if batch and (len(batch) == most or sum(map(len, batch)) + len(text) > _MAX_BATCH_CHARS):
-            found += _Halving(embedder, embed).embed(batch)
+            yield batch
             batch = []
         batch.append(text)
-    return found + _Halving(embedder, embed).embed(batch)
+    if batch:
+        yield batch
 
 
 @attrs.define
@@ -165,8 +157,7 @@ class _Halving:
     def _is_of_all(self, error: Exception) -> bool:
         """Tell whether no text of the batch is to blame, so that halving it would not help."""
         if isinstance(error, ProviderUnavailableError):
-            # Some servers answer 500 to a text that is too long.
-            return error.status != 500 or (not self.has_succeeded and self.failures >= _HOPELESS)
+            return error.is_outage or (not self.has_succeeded and self.failures >= _HOPELESS)
         return isinstance(error, MissingExtraError) or (
             isinstance(error, ProviderError) and (error.status is None or error.status in _NOT_OF_A_TEXT)
         )

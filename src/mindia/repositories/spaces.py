@@ -43,6 +43,8 @@ where tenant_id = %s and id = %s and status <> 'active'
 
 _LOCK = "select id from mindia.embedding_spaces where tenant_id = %s order by id for update"
 
+_NOW = "select clock_timestamp()"
+
 _RETIRED = """
 select tenant_id, id from mindia.embedding_spaces
 where status = 'retired' and retired_at < now() - %(older_than)s::interval
@@ -106,6 +108,13 @@ def activate(session: Session, tenant_id: UUID, space_id: int) -> None:
     session.execute(_ACTIVATE, (tenant_id, space_id))
 
 
+def now(session: Session) -> datetime:
+    """Return the time, by the clock of the database."""
+    found = session.one(_NOW, row=_itself)
+    assert found is not None
+    return found
+
+
 def retired(session: Session, *, older_than: timedelta, limit: int) -> list[tuple[UUID, int]]:
     """Read which spaces were retired so long ago that nobody searches them any more."""
     parameters = {"older_than": older_than, "limit": limit}
@@ -119,6 +128,10 @@ def prune(session: Session, tenant_id: UUID, space_id: int, *, limit: int) -> in
     if removed < limit:
         session.execute(_FORGET, parameters)
     return removed
+
+
+def _itself(value: datetime) -> datetime:
+    return value
 
 
 def _space(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from mindia.db.session import Session, Statement
 from mindia.domain.media import Image, Media
 from mindia.domain.search import EmbeddingSpace
 from mindia.embedding.base import Embedder, ImageEmbedder, stored_vectors
-from mindia.errors import NotFoundError, ProviderUnavailableError, TransactionConflictError
+from mindia.errors import NotFoundError, TransactionConflictError
 from mindia.repositories import embeddings as repository
 from mindia.repositories import media as media_repository
 from mindia.repositories import passages as passage_repository
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _MAX_TRIES = 5
 _MAX_TEXT = 8_000
 """The beginning of a long text tells what it is about."""
+
+_MAX_VECTORS = 2_000
+"""That are in memory at a time, unless one item has more."""
 
 _log = logging.getLogger("mindia.search")
 
@@ -82,10 +85,9 @@ def embed_items(context: TenantContext, media_ids: Iterable[UUID], *, afresh: bo
         afresh: Whether all of it is made anew: the descriptions of pictures and all vectors.
 
     Returns:
-        For each item None, or why it could not be embedded.
+        For each item None, or why it could not be embedded. What could be of its passages is kept.
 
     Raises:
-        ProviderUnavailableError: The server of the embedder is not there.
         SpaceMismatchError: The embedder has been replaced by another one.
     """
     outcomes: Outcomes = {}
@@ -129,11 +131,13 @@ class _Round:
                 items.append(self._described(found.media[media_id], found, pictures))
             except Exception as error:  # noqa: BLE001 - whatever a describer of the host's raises, it is of this item
                 outcomes[media_id] = error
-        for space, embedder in found.spaces:
-            self._embed(items, space, embedder, found.there[space.id], pictures)
-        for item in items:
-            if self._write(item, found.spaces):
-                outcomes[item.media.id] = item.error
+        for group in _groups(items):
+            for space, embedder in found.spaces:
+                self._embed(group, space, embedder, found.there[space.id], pictures)
+            for item in group:
+                if self._write(item, found.spaces):
+                    outcomes[item.media.id] = item.error
+                item.vectors.clear()
         return outcomes
 
     def _read(self, session: Session) -> _Found:
@@ -164,9 +168,11 @@ class _Round:
             text=" ".join(filter(None, (media.description, seen.text, texts.body[:_MAX_TEXT]))),
             open_media=lambda: context.storage.open(context.bucket(), media.s3_key),
         )
-        described: dict[int, tuple[str, dict[str, object] | None]] = {0: (description, None)}
+        described: dict[int, tuple[str, dict[str, object] | None]] = {}
         for passage in (*(each for each in stored if each.source != "frame"), *pages, *seen.frames):
             described[passage.passage] = (passage.text, locator_of(passage))
+        # The last one, since it tells that the item is done: an outage may come before it.
+        described[0] = (description, None)
         return _Item(media=media, texts=texts, seen=seen, pages=pages, described=described)
 
     def _embed(
@@ -205,8 +211,6 @@ class _Round:
         try:
             picture = pictures.of_image(item.media)
             (vector,) = stored_vectors(embedder.embed_images([picture]), embedder=embedder, count=1)
-        except ProviderUnavailableError:
-            raise
         except Exception as error:  # noqa: BLE001 - as for a describer
             item.error = item.error or error
         else:
@@ -251,6 +255,18 @@ class _Round:
         ]
         written = context.as_member.run(lambda session: session.batch(statements), single=len(statements) == 1)
         return all(written)
+
+
+def _groups(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    """Yield items, so many at a time that their vectors are no load."""
+    group: list[_Item] = []
+    for item in items:
+        if group and sum(len(each.described) for each in group) + len(item.described) > _MAX_VECTORS:
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
 
 
 def _add(

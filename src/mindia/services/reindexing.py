@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import attrs
@@ -12,7 +12,7 @@ from mindia.db.session import Session
 from mindia.domain.index_stats import FailedItem, Reindex, ReindexOnly
 from mindia.domain.search import SpaceStatus
 from mindia.domain.tasks import Task
-from mindia.errors import EmbeddingError, NotFoundError, SpaceMismatchError
+from mindia.errors import EmbeddingError, NotFoundError, ProviderUnavailableError, SpaceMismatchError
 from mindia.repositories import embeddings as repository
 from mindia.repositories import spaces as space_repository
 from mindia.services.context import TenantContext
@@ -34,16 +34,18 @@ def enqueue(context: TenantContext, only: ReindexOnly, *, max_failures: int, pri
     """
     model_name = context.spaces.embedder.model_name
 
-    def prepare(session: Session) -> None:
+    def prepare(session: Session) -> datetime:
         own = context.spaces.own(session, context.tenant_id)
         if own.status is SpaceStatus.RETIRED:
             space_repository.revive(session, context.tenant_id, own.id)
+        return space_repository.now(session)
 
-    context.as_member.run(prepare)
+    # By the clock of the database, which says when vectors are made.
+    now = context.as_member.run(prepare)
     payload = Reindex(
         model_name=model_name,
         only=only,
-        since=datetime.now(UTC) if only is ReindexOnly.ALL else None,
+        since=now if only is ReindexOnly.ALL else None,
         max_failures=max_failures,
     )
     return TaskQueue.of_tenant(context).enqueue(
@@ -118,6 +120,8 @@ class _Run:
             for media_id, error in embed_items(context, ids, afresh=since is not None).items():
                 if error is None:
                     self.done += 1
+                elif isinstance(error, ProviderUnavailableError) and error.is_outage:
+                    raise error  # the task waits, and goes on from here
                 elif isinstance(error, NotFoundError):
                     self.gone += 1  # expired, and removed soon
                 else:

@@ -50,7 +50,7 @@ def later(context: TaskContext, error: Exception) -> Exception:
     if isinstance(error, SpaceMismatchError):
         _log.warning("task %s is left to a worker with the other embedder: %s", context.task.id, error)
         return SnoozeTask(_FOR_OTHERS)
-    if not isinstance(error, ProviderUnavailableError):
+    if not (isinstance(error, ProviderUnavailableError) and error.is_outage):
         return error
     task = context.task
     if error.retry_after is not None:
