@@ -188,7 +188,7 @@ EFFECTS = {
     "tasks.enqueue without a tenant": Rows(tasks=1),
     "tenants.create": Rows(tenants=1),
     "tenants.delete": Rows(tenants=1),  # that it makes itself; the row stays until it is removed
-    "tenants.import_archive": Rows(tenants=1, images=2, search_documents=2, tasks=2, users=1),
+    "tenants.import_archive": Rows(tenants=1, images=2, search_documents=3, tasks=3, users=1),
     "users.create": Rows(users=1),
     "webhooks.delete": Rows(webhooks=-1, webhook_events=-1),
     "webhooks.register": Rows(webhooks=1),

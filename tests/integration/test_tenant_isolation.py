@@ -43,10 +43,11 @@ from mindia import (
 from mindia.db.session import Session
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError
-from mindia.repositories import api_keys, media, tenant_transfer
+from mindia.repositories import api_keys, embeddings, media, spaces, tenant_transfer
 from mindia.services.leases import Slot
 from mindia.storage.base import StoredObject
 from mindia.testing import samples
+from mindia.worker.handlers import REINDEX
 
 
 def _foreign(found: Iterable[User | ApiKey | Webhook], library: Library) -> list[User | ApiKey | Webhook]:
@@ -62,9 +63,11 @@ def _add_from_url_and_delete(library: Library, known: Known) -> None:
 WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "api_keys.issue": lambda library, known: CALLS["api_keys.issue"](library, known) and None,
     "api_keys.list": lambda library, _: _foreign(library.api_keys.list(), library),
+    "index.reindex": lambda library, _: library.index.reindex() and None,
     "index.search": lambda library, _: list(library.index.search("harbour")),
     "media.add_from_url": lambda library, known: _add_from_url_and_delete(library, known),
     "media.begin_upload": lambda library, known: CALLS["media.begin_upload"](library, known) and None,
+    "index.stats": lambda library, _: library.index.stats().items,
     "media.count": lambda library, _: library.media.count(),
     "media.exists": lambda library, _: library.media.exists(),
     "media.find": lambda library, _: list(library.media.find()),
@@ -73,7 +76,7 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "media.stage": lambda library, known: CALLS["media.stage"](library, known) and None,
     "media.stage_from_url": lambda library, known: CALLS["media.stage_from_url"](library, known) and None,
     "search": lambda library, _: list(library.search("harbour")),
-    "tasks.counts": lambda library, _: library.tasks.counts(),
+    "tasks.counts": lambda library, _: [each for each in library.tasks.counts() if each.kind != REINDEX],
     # The ids are in the payload, where the handler does not find them.
     "tasks.enqueue": lambda library, known: CALLS["tasks.enqueue"](library, known) and None,
     "tasks.enqueue_many": lambda library, known: CALLS["tasks.enqueue_many"](library, known) and None,
@@ -226,6 +229,7 @@ def every_call(library: Library) -> list[Call]:
         lambda tx: in_session(tx, lambda session: media.get_expired(session, tx.tenant_id, [expired.id])),
         lambda tx: in_session(tx, lambda session: api_keys.note_use(session, tx.tenant_id, known.issued.key.id)),
         lambda tx: in_session(tx, lambda session: _transfer(session, tx.tenant_id, kinds)),
+        lambda tx: in_session(tx, lambda session: _switch_spaces(session, tx.tenant_id, known.item)),
         _add_a_duplicate_in_vain,
     ]
 
@@ -244,6 +248,23 @@ def _transfer(session: Session, tenant_id: UUID, items: Sequence[Media]) -> None
     tenant_transfer.set_times(session, tenant_id, [each.media for each in archived])
     session.repeated = True
     tenant_transfer.add_users(session, tenant_id, tenant_transfer.users_page(session, tenant_id, after=None, limit=5))
+
+
+def _switch_spaces(session: Session, tenant_id: UUID, item: Media) -> None:
+    """Do what a describer of pictures, a reindexing and the maintenance after it cause."""
+    version = embeddings.texts(session, tenant_id, [item.id])[item.id].updated_at
+    said = embeddings.set_generated(
+        tenant_id, item.id, version=version, body="", generated="a quay", generated_by="eye"
+    )
+    session.batch([said])
+    for number in spaces.lock_spaces(session, tenant_id):
+        embeddings.missing(session, tenant_id, space_id=number, since=None, after=UUID(int=0), limit=5)
+        another = spaces.space_of(session, tenant_id, model_name="another", native_dimensions=2)
+        spaces.activate(session, tenant_id, another.id)
+        spaces.revive(session, tenant_id, number)
+        spaces.activate(session, tenant_id, number)
+        spaces.activate(session, tenant_id, another.id)
+        spaces.prune(session, tenant_id, number, limit=1000)
 
 
 def _known(call: Callable[[Library, Known], object], known: Known, tx: LibraryTransaction) -> None:
