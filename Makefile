@@ -42,8 +42,7 @@ format: $(VENV)/.dev
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
-bench: $(VENV)/.base $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks webhooks,$(NAME)),$(PEER_VENV)/$(NAME)/.done)
-bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done)
+bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks webhooks,$(NAME)),$(PEER_VENV)/$(NAME)/.done)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")

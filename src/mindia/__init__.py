@@ -29,6 +29,8 @@ if _TYPE_CHECKING:
     from mindia.domain.filters import Contains as Contains
     from mindia.domain.filters import Exists as Exists
     from mindia.domain.filters import MediaOrder as MediaOrder
+    from mindia.domain.index_stats import IndexStats as IndexStats
+    from mindia.domain.index_stats import SpaceStats as SpaceStats
     from mindia.domain.maintenance import CopyReport as CopyReport
     from mindia.domain.maintenance import Finding as Finding
     from mindia.domain.maintenance import MaintenanceReport as MaintenanceReport
@@ -36,8 +38,6 @@ if _TYPE_CHECKING:
     from mindia.domain.maintenance import Repair as Repair
     from mindia.domain.maintenance import VerifyReport as VerifyReport
     from mindia.domain.maintenance import VerifyStorage as VerifyStorage
-    from mindia.domain.index_stats import IndexStats as IndexStats
-    from mindia.domain.index_stats import SpaceStats as SpaceStats
     from mindia.domain.media import Audio as Audio
     from mindia.domain.media import Candidate as Candidate
     from mindia.domain.media import Disposition as Disposition
@@ -73,6 +73,7 @@ if _TYPE_CHECKING:
     from mindia.domain.tenants import Usage as Usage
     from mindia.domain.tenants import User as User
     from mindia.domain.tenants import UserRole as UserRole
+    from mindia.domain.transcripts import Cue as Cue
     from mindia.domain.uploads import Upload as Upload
     from mindia.domain.uploads import UploadPart as UploadPart
     from mindia.domain.webhooks import AttemptCause as AttemptCause
@@ -84,7 +85,6 @@ if _TYPE_CHECKING:
     from mindia.domain.webhooks import WebhookEvent as WebhookEvent
     from mindia.domain.webhooks import WebhookHealth as WebhookHealth
     from mindia.domain.webhooks import WebhookStatus as WebhookStatus
-    from mindia.domain.transcripts import Cue as Cue
     from mindia.embedding.fastembed import FastEmbedEmbedder as FastEmbedEmbedder
     from mindia.embedding.function import FunctionEmbedder as FunctionEmbedder
     from mindia.embedding.lexical import LexicalEmbedder as LexicalEmbedder

@@ -50,6 +50,7 @@ from mindia.services.login_attempts import LoginAttempts
 from mindia.services.maintenance import Maintenance
 from mindia.services.movable_tenants import MovableTenants
 from mindia.services.passwords import Passwords
+from mindia.services.search_router import SearchRouter
 from mindia.services.spaces import Spaces
 from mindia.services.task_queue import TaskQueue
 from mindia.storage.base import Storage
@@ -145,6 +146,7 @@ def connect(
     describer: Describer | None = None,
     scan: Scan | None = None,
     secret_key: str | None = None,
+    owner: str | None = None,
     settings: Settings | None = None,
 ) -> Mindia:
     """Use a PostgreSQL server and an object store of your own.
@@ -159,6 +161,8 @@ def connect(
         describer: Instead of `MetadataDescriber`.
         scan: As for `local`.
         secret_key: One key of the host, at least 16 characters; the same as in `settings`.
+        owner: Connection string of the role that owns the tables, for migrations and for the indexes of large tenants,
+            where that of `database` does not.
         settings: Limits and times.
 
     Raises:
@@ -173,6 +177,8 @@ def connect(
             raise InvalidError(
                 f"database must be a connection string or a psycopg_pool.ConnectionPool, not {type(database).__name__}"
             )
+    if owner is not None and not isinstance(owner, str):
+        raise InvalidError(f"owner must be a connection string, not {type(owner).__name__}")
     settings = Settings() if settings is None else _checked(settings, Settings, "settings")
     if secret_key is not None:
         settings = attrs.evolve(settings, secret_key=secret_key)
@@ -184,6 +190,7 @@ def connect(
         describer=describer,
         scan=scan,
         settings=settings,
+        owner=owner,
     )
 
 
@@ -238,6 +245,7 @@ class Mindia(Handle):
             describer=self._describer,
             spaces=self._spaces,
             vectors=Vectors(),
+            router=SearchRouter(),
             registry=self._registry,
             events=self.events,
             secret_box=SecretBox(settings),

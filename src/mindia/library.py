@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from mindia._handles import Handle
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from mindia.app import Mindia
-    from mindia.domain.media import MediaKind
-    from mindia.domain.search import SearchResults
+    from mindia.domain.search import SearchOptions, SearchResults
 
 
 class _Own(Enum):
@@ -63,9 +62,9 @@ class Library(Handle):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of tenant {self.tenant_id}>"
 
-    def search(self, query: str, *, kind: MediaKind | str | None = None, limit: int = 20) -> SearchResults:
-        """Find items by word and by vector: short for `library.index.search`."""
-        return self.index.search(query, kind=kind, limit=limit)
+    def search(self, query: str, **how: Unpack[SearchOptions]) -> SearchResults:
+        """Find items by word and by vector: short for `library.index.search`, with the same arguments."""
+        return self.index.search(query, **how)
 
     def usage(self) -> Usage:
         """Return how much there is of each type, and the quota. It is counted: the more there is, the longer it takes.

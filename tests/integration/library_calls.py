@@ -6,7 +6,7 @@ import inspect
 import io
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +31,7 @@ from mindia import (
 from mindia._ids import uuid7
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.domain.uploads import Upload
-from mindia.errors import TransactionError
+from mindia.errors import InvalidError, NotFoundError, TransactionError
 from mindia.services.upload_urls import UploadTicket
 from mindia.testing import samples
 
@@ -207,6 +207,16 @@ def _wait(library: Library, known: Known) -> Task:
     return library.tasks.wait(known.ended)
 
 
+def _similar(library: Library, known: Known) -> None:
+    with suppress(NotFoundError):  # it has no vector before a task has run
+        library.index.similar(known.item)
+
+
+def _similar_to_image(library: Library, _: Known) -> None:
+    with pytest.raises(InvalidError, match="embed_images"):  # which the embedder of the tests does not have
+        library.index.similar_to_image(samples.image())
+
+
 CALLS: dict[str, Callable[[Library, Known], object]] = {
     "api_keys.get": lambda library, known: library.api_keys.get(known.issued.key.id),
     "api_keys.issue": lambda library, _: library.api_keys.issue("robot", role="viewer"),
@@ -217,6 +227,10 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "index.reindex": lambda library, _: library.index.reindex(),
     "index.set_transcript": lambda library, known: library.index.set_transcript(known.recording, TRANSCRIPT),
     "index.stats": lambda library, _: library.index.stats(),
+    "index.near_duplicates": lambda library, known: library.index.near_duplicates(known.item.id),
+    "index.similar": _similar,
+    "index.similar_to_image": _similar_to_image,
+    "index.similar_to_vector": lambda library, _: library.index.similar_to_vector([1.0] * 768),
     "index.search": lambda library, _: library.index.search("harbour"),
     "media.abort_upload": lambda library, known: library.media.abort_upload(known.uploading),
     "media.add": lambda library, known: library.media.add(known.staged),

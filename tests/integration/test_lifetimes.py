@@ -47,6 +47,7 @@ CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "maintenance.remove_old_deliveries": lambda app: app.maintenance.remove_old_deliveries(),
     "maintenance.renew_webhook_secrets": lambda app: app.maintenance.renew_webhook_secrets(),
     "maintenance.remove_uploads": lambda app: app.maintenance.remove_uploads(),
+    "maintenance.index_vectors": lambda app: app.maintenance.index_vectors(),
     "maintenance.remove_retired_spaces": lambda app: app.maintenance.remove_retired_spaces(),
     "maintenance.sweep_staged": lambda app: app.maintenance.sweep_staged(),
     "maintenance.verify": lambda app: app.maintenance.verify(),

@@ -97,6 +97,7 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "maintenance.remove_login_failures": lambda subject: subject.app.maintenance.remove_login_failures(),
     "maintenance.remove_old_deliveries": lambda subject: subject.app.maintenance.remove_old_deliveries(),
     "maintenance.remove_retired_spaces": lambda subject: subject.app.maintenance.remove_retired_spaces(),
+    "maintenance.index_vectors": lambda subject: subject.app.maintenance.index_vectors(),
     "maintenance.remove_deleted": lambda subject: subject.app.maintenance.remove_deleted(),
     "maintenance.copy_objects": lambda subject: subject.app.maintenance.copy_objects(
         MemoryStorage(), subject.app.storage, tenant=subject.library.tenant_id
@@ -106,7 +107,7 @@ ALL_CALLS: dict[str, Callable[[Subject], object]] = {
     "maintenance.remove_deleted_tenants": lambda subject: subject.app.maintenance.remove_deleted_tenants(),
     "run": lambda subject: subject.app.run(lambda tx: tx.tenants.get(subject.library.tenant_id)),
 }
-DIRECT_CALLS = ("check", "migrate", "pending_migrations", "migration_script")
+DIRECT_CALLS = ("check", "migrate", "pending_migrations", "migration_script", "maintenance.index_vectors")
 """Those on a connection that is not of the pool."""
 
 

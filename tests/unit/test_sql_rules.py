@@ -69,6 +69,8 @@ ACROSS_TENANTS = {
     "uploads._COUNT_ABANDONED": "counts what clients of all tenants have left behind",
     "uploads._LOCK_ABANDONED": "the sweep goes over what clients of all tenants have left behind",
     "uploads._LOOK_AT_ABANDONED": "says what the sweep would go over",
+    "vector_indexes._LARGE": "indexes are kept for the tenants with the most vectors",
+    "vector_indexes._ON_RECORD": "indexes are kept for the tenants with the most vectors",
     "workers._CANCELLED": "reads what a worker has claimed, for whichever tenant",
     "workers._GIVE_BACK": "fenced by worker and attempt, which the claim gave out",
     "workers._RELEASE": "a worker puts back what it has claimed, for whichever tenant",
@@ -89,7 +91,7 @@ OWNED = {
 } | {"media", "all_media"}
 
 BUILT_IN_TYPES = {
-    "bigint", "boolean", "bytea", "date", "float8", "int", "integer", "interval", "jsonb", "numeric", "real",
+    "bigint", "bit", "boolean", "bytea", "date", "float8", "int", "integer", "interval", "jsonb", "numeric", "real",
     "regconfig", "smallint", "text", "timestamptz", "tsquery", "tsvector", "uuid", "varchar",
 }  # fmt: skip
 

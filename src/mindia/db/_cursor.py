@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from psycopg import Connection, Cursor, adapters
 from psycopg.abc import Buffer
-from psycopg.adapt import AdaptersMap, Loader
+from psycopg.adapt import AdaptersMap, Dumper, Loader
 from psycopg.pq import Format
 from psycopg.rows import args_row
 from psycopg.types.json import set_json_dumps
@@ -21,6 +21,7 @@ T = TypeVar("T")
 # The binary form counts microseconds from here: PostgreSQL's src/include/datatype/timestamp.h, POSTGRES_EPOCH_JDATE.
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECONDS = struct.Struct("!q").unpack
+_DIMENSIONS = struct.Struct("!HH").pack
 
 
 # Without the searches for white space and for the encoding, of which PostgreSQL's form of jsonb has none and one.
@@ -45,10 +46,32 @@ class _UtcLoader(Loader):
         return _POSTGRES_EPOCH + timedelta(0, 0, _MICROSECONDS(data)[0])
 
 
+class BinaryVector:
+    """A vector in the form that pgvector receives: as text, one takes longer than many a search.
+
+    Args:
+        numbers: Its coordinates, big-endian, in 4 bytes each.
+    """
+
+    def __init__(self, numbers: bytes) -> None:
+        # The number of dimensions, and what is unused: pgvector's src/vector.c, vector_recv.
+        self.data = _DIMENSIONS(len(numbers) // 4, 0) + numbers
+
+
+class _VectorDumper(Dumper):
+    """Dump a vector without a type, which is that of the cast that stands behind the parameter."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: BinaryVector) -> bytes:
+        return obj.data
+
+
 _ADAPTERS = AdaptersMap(adapters)
 set_json_dumps(json.dumps, _ADAPTERS)  # a host may have set others for the whole process
 _ADAPTERS.register_loader("jsonb", _JsonbLoader)
 _ADAPTERS.register_loader("timestamptz", _UtcLoader)
+_ADAPTERS.register_dumper(BinaryVector, _VectorDumper)
 _ADAPTERS.register_dumper(str, StrDumper)  # as text, where the default leaves the type to guess
 
 

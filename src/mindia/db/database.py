@@ -21,6 +21,7 @@ from mindia.errors import (
     ConnectionLostError,
     DatabaseUnavailableError,
     InvalidError,
+    RoleError,
     SchemaOutOfDateError,
     TransactionError,
 )
@@ -85,7 +86,7 @@ class Database:
         owner: str | None = None,
         on_fork: Callable[[], object] | None = None,
     ) -> None:
-        if isinstance(source, str) and not _is_conninfo(source):
+        if any(isinstance(given, str) and not _is_conninfo(given) for given in (source, owner)):
             # The driver's error quotes the string, and with it the password: it is no part of this one.
             raise InvalidError(
                 "the connection string cannot be parsed: write it as postgresql://user@host:5432/database"
@@ -193,6 +194,24 @@ class Database:
         self.check_open()
         with self._direct_connection(as_owner=True) as connection:
             return migrator.migrate(connection)
+
+    @contextmanager
+    def as_owner(self) -> Iterator[Session]:
+        """Connect as the role that owns the tables, each statement committing by itself.
+
+        Raises:
+            RoleError: The role that is at hand does not own them.
+        """
+        self.check_open()
+        with self._direct_connection(as_owner=True) as connection:
+            facts = ServerFacts.read(connection, worker_role=None)
+            if not (facts.role.owns_tables or facts.role.is_superuser):
+                raise RoleError(
+                    f"the role {facts.role.name!r} does not own Mindia's tables, which making an index takes: hand "
+                    "mindia.connect() the owner's connection string as owner=, or call app.maintenance.index_vectors() "
+                    "from where the owner is at hand"
+                )
+            yield Session(connection, facts)
 
     def set_up_roles(self, *, application: str, worker: str) -> None:
         """Make the roles of an application that has the server to itself, where they are missing."""

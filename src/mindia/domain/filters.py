@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TypedDict
+from uuid import UUID
 
 import attrs
 
@@ -83,6 +84,8 @@ class Filters(TypedDict, total=False):
         uploaded_before: Added before this time, with time zone.
         sha256: Its bytes have this hash, 64 hexadecimal digits.
         metadata: For each key the value that it must have, or a condition: `Between`, `Contains`, `Exists`. At most 10.
+        ids: One of these items, 10,000 at most.
+        without_ids: None of these items, 10,000 at most.
     """
 
     kind: MediaKind | str | Sequence[MediaKind | str] | None
@@ -94,3 +97,5 @@ class Filters(TypedDict, total=False):
     uploaded_before: datetime | None
     sha256: str | None
     metadata: MetadataFilter | None
+    ids: Collection[UUID] | None
+    without_ids: Collection[UUID] | None

@@ -128,6 +128,8 @@ class Image(_Media):
         taken_at: When the camera took it, or None. Without a time zone it is what the camera's own clock showed.
         camera: Make and model of the camera, at most 200 characters, or None.
         location: Where it was taken, or None; kept with `Settings.keep_location` only.
+        perceptual_hash: 64 bits in hexadecimal digits, few of which differ between pictures that look alike; None for
+            one without any structure.
     """
 
     width: int
@@ -135,6 +137,7 @@ class Image(_Media):
     taken_at: datetime | None = None
     camera: str | None = None
     location: Location | None = None
+    perceptual_hash: str | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def kind(self) -> MediaKind:
@@ -224,6 +227,7 @@ class ImageFacts:
     taken_at: datetime | None = None
     camera: str | None = None
     location: Location | None = None
+    perceptual_hash: str | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def kind(self) -> MediaKind:

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import attrs
 
-from mindia.domain.media import Media, MediaKind
+from mindia.domain.filters import Filters
+from mindia.domain.media import Image, Media, MediaKind
 
 
 class SpaceStatus(StrEnum):
@@ -86,26 +87,139 @@ class Passage:
     end_s: float | None = None
 
 
+class SearchMode(StrEnum):
+    """What a search goes by."""
+
+    HYBRID = "hybrid"
+    SEMANTIC = "semantic"
+    TEXT = "text"
+
+
+class SearchStrategy(StrEnum):
+    """How vectors are compared.
+
+    Attributes:
+        NONE: Not at all.
+        EXACT: Each of the tenant, one by one: every right answer is found.
+        EXACT_FILTERED: Each of those that fit the filters, one by one.
+        INDEX: By the tenant's own index, which finds nearly every right answer.
+    """
+
+    NONE = "none"
+    EXACT = "exact"
+    EXACT_FILTERED = "exact_filtered"
+    INDEX = "index"
+
+
+class SearchOptions(Filters, total=False):
+    """What `Library.search` takes beside the query: see `SearchIndex.search`, which takes the same.
+
+    Attributes:
+        mode: What is searched by.
+        limit: How many results.
+        after: The place behind which.
+        min_similarity: Smallest cosine similarity of a result by vector.
+        text_weight: Of the leg by word.
+        vector_weight: Of the leg by vector.
+        highlight: Whether results show where the words are.
+    """
+
+    mode: SearchMode | str
+    limit: int
+    after: str | None
+    min_similarity: float | None
+    text_weight: float
+    vector_weight: float
+    highlight: bool
+
+
+@attrs.frozen(kw_only=True)
+class SearchPlan:
+    """How a search was done, and why.
+
+    Attributes:
+        strategy: How vectors were compared in the end.
+        reason: Why so, in words.
+        vector_count: How many vectors the tenant has, as far as was counted; None where that did not matter.
+        candidate_count: How many items fit the filters, as far as was counted; None where that did not matter.
+        breadth: How far the index was searched, or None.
+        was_repeated: Whether the index was asked first, and then all vectors were compared.
+    """
+
+    strategy: SearchStrategy
+    reason: str
+    vector_count: int | None = None
+    candidate_count: int | None = None
+    breadth: int | None = None
+    was_repeated: bool = False
+
+
+@attrs.frozen
+class Span:
+    """A part of a text.
+
+    Attributes:
+        start: Its first character.
+        end: The one behind its last.
+    """
+
+    start: int
+    end: int
+
+
+@attrs.frozen(kw_only=True)
+class Highlight:
+    """A part of what is said about an item, with the words that matched. It is plain text: escape it for HTML.
+
+    Attributes:
+        field: `title`, `description` or `body`.
+        text: The part.
+        matches: Where in it the words are.
+    """
+
+    field: str
+    text: str
+    matches: tuple[Span, ...]
+
+
 @attrs.frozen(kw_only=True)
 class SearchResult:
     """One item that was found, with the parts of its score.
 
     Attributes:
         media: The item.
-        score: Reciprocal rank fusion of both legs: the sum of 1 / (60 + rank) (Cormack, Clarke and Büttcher, SIGIR
+        score: Reciprocal rank fusion of both legs: the sum of weight / (60 + rank) (Cormack, Clarke and Büttcher, SIGIR
             2009). It orders the results of one search; it is not comparable between searches.
         text_rank: Place among the results by word, from 1 on, or None where no word matched.
         text_score: PostgreSQL's `ts_rank_cd`, or None.
         vector_rank: Place among the results by vector, from 1 on, or None.
         similarity: Cosine similarity to the query, from -1 to 1, or None.
+        passage: The part of the item that is nearest to the query; None where that is the item as a whole.
+        highlights: Where its words are, if it was found by word and `highlight` was asked for.
     """
 
     media: Media
     score: float
-    text_rank: int | None
-    text_score: float | None
-    vector_rank: int | None
-    similarity: float | None
+    text_rank: int | None = None
+    text_score: float | None = None
+    vector_rank: int | None = None
+    similarity: float | None = None
+    passage: Passage | None = None
+    highlights: tuple[Highlight, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class NearDuplicate:
+    """An image that looks like another one.
+
+    Attributes:
+        media: The image.
+        distance: In how many of 64 bits their perceptual hashes differ: 0 for the same picture in another size or
+            quality, up to some 8 for one that was changed a little.
+    """
+
+    media: Image
+    distance: int
 
 
 @attrs.frozen(kw_only=True)
@@ -113,12 +227,20 @@ class SearchResults(Sequence[SearchResult]):
     """The results of one search, best first.
 
     Attributes:
-        query: What was asked.
+        query: What was asked; empty where it was no text.
         items: The results.
+        plan: How they were found.
+        next: Names the place behind the last result, for `after` of the same search; None at the end.
+        corrected: The words that were searched by, where those of the query are in no text; else None.
+        warnings: What is not as it should be.
     """
 
     query: str
     items: tuple[SearchResult, ...]
+    plan: SearchPlan
+    next: str | None = None
+    corrected: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, index: int) -> SearchResult: ...

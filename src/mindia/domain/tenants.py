@@ -35,6 +35,11 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -
         raise InvalidError(f"{attribute.name} must be a number greater than 0, not {value!r}")
 
 
+def _word(_: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    if value is not None and (not isinstance(value, str) or not value.isidentifier()):
+        raise InvalidError(f"{attribute.name} must be the name of a text search configuration, not {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class MediaLimits:
     """Limits of one tenant, in place of those of `Settings`, which have the same names; None leaves those in force.
@@ -49,6 +54,7 @@ class MediaLimits:
         max_video_seconds: How long a video may play.
         max_audio_seconds: How long an audio file may play.
         max_document_pages: How many pages a document may have.
+        language: The text search configuration of PostgreSQL for what is added from now on, and for queries: `german`.
     """
 
     max_image_bytes: int | None = attrs.field(default=None, validator=_positive)
@@ -60,6 +66,7 @@ class MediaLimits:
     max_video_seconds: float | None = attrs.field(default=None, validator=_positive)
     max_audio_seconds: float | None = attrs.field(default=None, validator=_positive)
     max_document_pages: int | None = attrs.field(default=None, validator=_positive)
+    language: str | None = attrs.field(default=None, validator=_word)
 
 
 def _not_negative(_: object, attribute: attrs.Attribute[Any], value: int | None) -> None:

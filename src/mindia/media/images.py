@@ -21,6 +21,9 @@ from mindia.media.sniff import MediaType
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
+_HASHED = 72
+"""Pixels of a side at least, so that a picture looks the same in every size."""
+
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation by which width and height change places (CIPA DC-008, 4.6.5.1)."""
 
@@ -114,16 +117,40 @@ def _facts(image: ImageFile, kind: MediaType, filename: str, settings: Settings)
         )
     if kind.parser == "JPEG":
         # Whole in its compressed form, but an eighth in size and without its colours.
-        image.draft("L", (max(1, width // 8), max(1, height // 8)))
+        image.draft("L", (max(_HASHED, width // 8), max(_HASHED, height // 8)))
     image.load()
+    looks = _perceptual_hash(image)
     raw = image.info.get("exif")
     if not isinstance(raw, bytes):  # a text of PNG may be called so, too
-        return ImageFacts(width=width, height=height)
+        return ImageFacts(width=width, height=height, perceptual_hash=looks)
     exif = Exif(raw)
     if exif.orientation in _TURNED:
         width, height = height, width
     location = exif.location if settings.keep_location else None
-    return ImageFacts(width=width, height=height, taken_at=exif.taken_at, camera=exif.camera, location=location)
+    return ImageFacts(
+        width=width,
+        height=height,
+        taken_at=exif.taken_at,
+        camera=exif.camera,
+        location=location,
+        perceptual_hash=looks,
+    )
+
+
+def _perceptual_hash(image: ImageFile) -> str | None:
+    """Return which of neighbouring places is the lighter one, of 8 rows of 9 places (dHash); None where all are alike.
+
+    ImageHash has the same, and brings SciPy along for the others that it has.
+    """
+    from PIL.Image import Resampling
+
+    places = image.convert("L").resize((9, 8), Resampling.BOX).tobytes()
+    bits = 0
+    for row in range(8):
+        for column in range(8):
+            at = 9 * row + column
+            bits = bits << 1 | (places[at] < places[at + 1])
+    return f"{bits:016x}" if bits else None
 
 
 class _Quiet:

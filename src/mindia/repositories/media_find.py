@@ -58,6 +58,8 @@ _CONDITIONS: dict[str, LiteralString] = {
     "uploaded_since": " and m.uploaded_at >= %(uploaded_since)s",
     "uploaded_before": " and m.uploaded_at < %(uploaded_before)s",
     "sha256": " and m.sha256 = %(sha256)s",
+    "ids": " and m.id = any(%(ids)s::uuid[])",
+    "without_ids": " and m.id <> all(%(without_ids)s::uuid[])",
     # Containing is equality but for lists and objects, which are compared whole.
     "equal_whole": """
         and not exists (
@@ -204,6 +206,48 @@ def exists(session: Session, tenant_id: UUID, selection: Selection) -> bool:
         query = _WANTED + "select true from ((select m.id " + _FROM_NAMED + narrowed
         query += ") union all (select m.id " + _FROM_ALL + narrowed + ")) m"
     return session.one(query, parameters, row=bool) is not None
+
+
+def named_first(selection: Selection) -> LiteralString:
+    """Return what comes before a statement with `listed` in it, from its `with` on, if anything does."""
+    return _WANTED if "equal" in selection.parameters else ""
+
+
+def listed(selection: Selection) -> LiteralString:
+    """Return a query of the ids of the items that fit, as a part of a statement."""
+    narrowed: LiteralString = _narrowed(selection)
+    if "equal" in selection.parameters:
+        query: LiteralString = "(select m.id as listed_id " + _FROM_NAMED + narrowed
+        query += ") union all (select m.id " + _FROM_ALL + narrowed + ")"
+        return query
+    return "select m.id as listed_id " + _FROM + narrowed
+
+
+def checked(selection: Selection) -> LiteralString:
+    """Return the conditions on an item `m` of the view."""
+    narrowed: LiteralString = _narrowed(selection)
+    if "equal" in selection.parameters:
+        narrowed += " and m.metadata @> %(equal)s::jsonb"
+    return narrowed
+
+
+def count_up_to(session: Session, tenant_id: UUID, selection: Selection, *, most: int) -> int:
+    """Count the items that fit, but not further than one more than `most`."""
+    query: LiteralString = named_first(selection)
+    ids: LiteralString = listed(selection)
+    query += "select count(*) from (" + ids + " limit %(limit)s) fitting"
+    counted = session.one(
+        query,
+        {"tenant_id": tenant_id, "most": _MOST_TO_COUNT, "limit": most + 1, **selection.parameters},
+        row=int,
+    )
+    assert counted is not None
+    return counted
+
+
+def parameters_of(selection: Selection) -> dict[str, Any]:
+    """Return what the parts of statements need that `listed` and `checked` return."""
+    return {"most": _MOST_TO_COUNT, **selection.parameters}
 
 
 def _narrowed(selection: Selection) -> LiteralString:

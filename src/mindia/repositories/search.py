@@ -1,50 +1,202 @@
-"""Searching."""
+"""Searching: the statement, put together from parts for each leg, each way to compare vectors, each way to filter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import LiteralString
+from collections.abc import Callable, Sequence
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 import attrs
 
+from mindia.db._cursor import BinaryVector
 from mindia.db.session import Session
-from mindia.domain.media import Media, MediaKind
-from mindia.domain.search import SearchResult
+from mindia.domain.media import Image, Media
+from mindia.domain.search import NearDuplicate, Passage, SearchResult, SearchStrategy
+from mindia.repositories._highlights import END, START, highlights_of
 from mindia.repositories.media import COLUMNS, media_of
+from mindia.repositories.media_find import Selection, checked, listed, named_first, parameters_of
 
 # Both legs name at most `depth` items; an item may be in one or in both. What they name is materialized, so that the
 # policy of the tables lets it be looked up by its id, and `offset 0` makes sure of that: a plan for any tenant would
 # read all of the tenant's.
-_SEARCH: LiteralString = f"""
-with words as materialized (
-    select d.entity_id as word_id, d.text_score,
-           row_number() over (order by d.text_score desc, d.entity_id) as text_rank
+_QUERY: LiteralString = "websearch_to_tsquery(%(language)s::regconfig, %(words)s)"
+
+_EXCLUDED: LiteralString = """
+excluded as materialized (
+    select x.entity_id as excluded_id
     from mindia.search_words(
-        %(tenant_id)s, websearch_to_tsquery(%(language)s::regconfig, %(query)s), %(kind)s::mindia.entity_type
-    ) d
+        %(tenant_id)s, websearch_to_tsquery(%(language)s::regconfig, %(excluded)s), null::mindia.entity_type[]
+    ) x
+),
+"""
+_WORDS: LiteralString = """
+words as materialized (
+    select w.entity_id as word_id, w.text_score,
+           row_number() over (order by w.text_score desc, w.entity_id) as text_rank
+    from (
+        select f.entity_id, f.text_score from mindia.search_words(
+            %(tenant_id)s, websearch_to_tsquery(%(language)s::regconfig, %(words)s),
+            %(kinds)s::mindia.entity_type[]
+        ) f
+        order by f.text_score desc, f.entity_id offset 0
+    ) w
+"""
+_WORDS_END: LiteralString = """
     order by text_rank limit %(depth)s
-), nearest as materialized (
-    select e.entity_id, min(e.embedding operator({{vector}}.<=>) %(vector)s::{{vector}}.vector) as distance
+),
+"""
+_NO_WORDS: LiteralString = """
+words as materialized (
+    select null::uuid as word_id, null::real as text_score, null::bigint as text_rank limit 0
+),
+"""
+
+# The distance comes first, so that the smallest array is that of the nearest passage.
+_BEST: LiteralString = """
+    select e.entity_id as near_id,
+           min(array[e.embedding operator({vector}.<=>) %(vector)s::{vector}.vector, e.passage]) as best
+"""
+_EXACT: LiteralString = (
+    _BEST
+    + """
     from mindia.embeddings e
-    join mindia.embedding_spaces s on s.tenant_id = e.tenant_id and s.id = e.space_id
-    where e.tenant_id = %(tenant_id)s and s.tenant_id = %(tenant_id)s and s.model_name = %(model_name)s
-      and (%(kind)s::mindia.entity_type is null or e.entity_type = %(kind)s::mindia.entity_type)
-    group by e.entity_id order by distance, e.entity_id limit %(depth)s
-), vectors as materialized (
-    select entity_id as vector_id, 1 - distance as similarity,
-           row_number() over (order by distance, entity_id) as vector_rank
-    from nearest where 1 - distance >= %(threshold)s
-), fused as materialized (
-    select coalesce(word_id, vector_id) as fused_id, text_rank, text_score, vector_rank, similarity,
-           (coalesce(1.0 / (60 + text_rank), 0) + coalesce(1.0 / (60 + vector_rank), 0))::float8 as score
-    from words full join vectors on word_id = vector_id
+    where e.tenant_id = %(tenant_id)s and e.space_id = %(space)s
+"""
 )
-select score, text_rank, text_score::float8, vector_rank, similarity, {COLUMNS}
-from fused cross join lateral (
-    select * from mindia.media i where i.tenant_id = %(tenant_id)s and i.id = fused_id offset 0
+_EXACT_FILTERED: LiteralString = (
+    _BEST
+    + """
+    from listed cross join lateral (
+        select * from mindia.embeddings i
+        where i.tenant_id = %(tenant_id)s and i.entity_id = listed_id and i.space_id = %(space)s offset 0
+    ) e
+    where true
+"""
+)
+_NEAREST: LiteralString = "nearest as materialized (select x.*, 0 as part from ("
+_NEAREST_EXACT: LiteralString = _NEAREST + _EXACT
+_NEAREST_FILTERED: LiteralString = _NEAREST + _EXACT_FILTERED
+_HEAD: LiteralString = "with head as materialized ("
+_NEAREST_END: LiteralString = " limit %(depth)s) x), "
+_OF_KINDS: LiteralString = " and e.entity_type = any(%(kinds)s::mindia.entity_type[])"
+_LISTED: LiteralString = " and e.entity_id in (select listed_id from listed)"
+_NOT_EXCLUDED: LiteralString = " and e.entity_id not in (select excluded_id from excluded)"
+_EACH_ONCE: LiteralString = " group by e.entity_id order by best, near_id"
+
+_BY_INDEX: LiteralString = """
+    select n.near_id, n.best from (
+        select e.entity_id as near_id, min(array[e.distance, e.passage]) as best
+        from mindia.nearest_by_index(
+            %(tenant_id)s, %(space)s::smallint, %(vector)s::{vector}.vector, %(kinds)s::mindia.entity_type[],
+            %(rows)s::int, %(breadth)s::int
+        ) e
+        where true
+"""
+_BY_INDEX_END: LiteralString = " group by e.entity_id order by best, near_id offset 0) n"
+
+_CHECKED_WORD: LiteralString = """
+    where exists (
+        select from mindia.media m where m.tenant_id = %(tenant_id)s and m.id = w.entity_id
+"""
+_CHECKED_NEAR: LiteralString = """
+    where exists (
+        select from mindia.media m where m.tenant_id = %(tenant_id)s and m.id = n.near_id
+"""
+
+_NO_VECTORS: LiteralString = """
+nearest as materialized (
+    select null::uuid as near_id, null::float8[] as best, 0 as part limit 0
+),
+"""
+
+_FUSED: LiteralString = """
+vectors as materialized (
+    select near_id, 1 - best[1] as similarity, best[2]::int as passage,
+           row_number() over (order by part, best, near_id) as vector_rank
+    from nearest where 1 - best[1] >= %(threshold)s
+), fused as materialized (
+    select coalesce(word_id, near_id) as fused_id, text_rank, text_score, vector_rank, similarity, passage,
+           (coalesce(%(text_weight)s::float8 / (60 + text_rank), 0)
+            + coalesce(%(vector_weight)s::float8 / (60 + vector_rank), 0))::float8 as score
+    from words full join vectors on word_id = near_id
+), totals as materialized (
+    select (select count(*) from words) as word_count, (select count(*) from nearest) as near_count,
+           (select count(*) from vectors) as vector_count,
+           (select best[1] from nearest order by part, best offset 9 limit 1) as tenth
+)
+select t.word_count, t.near_count, t.vector_count, t.tenth, r.*
+from totals t left join (
+    select f.score, f.text_rank, f.text_score::float8, f.vector_rank, f.similarity,
+"""
+_PASSAGE: LiteralString = " p.passage, p.description as passage_text, p.locator, "
+_NO_PASSAGE: LiteralString = " null::int, null::text, null::jsonb, "
+_HIGHLIGHTS: LiteralString = f"""
+    h.title, h.description as said, h.body,
+    {COLUMNS}
+    from fused f
+    left join lateral (
+        select ts_headline(d.language::regconfig, translate(d.title, '{START}{END}', '  '), {_QUERY},
+                           'HighlightAll=true,StartSel={START},StopSel={END}') as title,
+               ts_headline(d.language::regconfig, translate(left(i.description, 20000), '{START}{END}', '  '), {_QUERY},
+                           'MaxWords=40,MinWords=15,StartSel={START},StopSel={END}') as description,
+               ts_headline(d.language::regconfig, translate(left(d.body, 20000), '{START}{END}', '  '), {_QUERY},
+                           'MaxWords=40,MinWords=15,StartSel={START},StopSel={END}') as body
+        from mindia.search_documents d
+        join mindia.media i on i.tenant_id = %(tenant_id)s and i.id = d.entity_id
+        where d.tenant_id = %(tenant_id)s and d.entity_id = f.fused_id and f.text_rank is not null offset 0
+    ) h on true
+"""
+_NO_HIGHLIGHTS: LiteralString = f" null::text, null::text, null::text, {COLUMNS} from fused f"
+_OF_PASSAGE: LiteralString = """
+    left join lateral (
+        select i.passage, i.description, i.locator from mindia.embeddings i
+        where i.tenant_id = %(tenant_id)s and i.entity_id = f.fused_id and i.space_id = %(space)s
+          and i.passage = f.passage and f.passage > 0 offset 0
+    ) p on true
+"""
+_MEDIA: LiteralString = """
+    cross join lateral (
+        select * from mindia.media i where i.tenant_id = %(tenant_id)s and i.id = f.fused_id offset 0
+    ) m
+    where least(f.text_rank, f.vector_rank) > %(floor)s
+"""
+_RESULTS: dict[tuple[bool, bool], LiteralString] = {
+    (False, False): _FUSED + _NO_PASSAGE + _NO_HIGHLIGHTS + _MEDIA,
+    (False, True): _FUSED + _NO_PASSAGE + _HIGHLIGHTS + _MEDIA,
+    (True, False): _FUSED + _PASSAGE + _NO_HIGHLIGHTS + _OF_PASSAGE + _MEDIA,
+    (True, True): _FUSED + _PASSAGE + _HIGHLIGHTS + _OF_PASSAGE + _MEDIA,
+}
+"""By whether there is a leg by vector, and whether words are shown."""
+
+_BEHIND: LiteralString = """
+    and (f.score < %(place)s::float8 or (f.score = %(place)s::float8 and f.fused_id > %(place_id)s::uuid))
+"""
+_END: LiteralString = """
+    order by f.score desc, f.fused_id limit %(limit)s
+) r on true
+order by r.score desc, r.id
+"""
+
+_VECTOR_OF = """
+select e.embedding::text from mindia.embeddings e
+where e.tenant_id = %s and e.entity_id = %s and e.space_id = %s order by e.passage limit 1
+"""
+
+
+# Hashes are compared by functions that are not leakproof: all of the tenant's are, and no more.
+_NEAR_DUPLICATES = f"""
+with alike as materialized (
+    select i.id as alike_id,
+           bit_count(('x' || (i.details ->> 'perceptual_hash'))::bit(64) # %(bits)s::bit(64)) as distance
+    from mindia.images i
+    where i.tenant_id = %(tenant_id)s and i.id <> %(id)s and i.details ? 'perceptual_hash'
+)
+select a.distance::int, {COLUMNS}
+from alike a cross join lateral (
+    select * from mindia.media i where i.tenant_id = %(tenant_id)s and i.id = a.alike_id offset 0
 ) m
-order by score desc, m.id limit %(limit)s
+where a.distance <= %(max_distance)s
+order by a.distance, m.id limit %(limit)s
 """
 
 
@@ -53,32 +205,191 @@ class Question:
     """A search, as the statement takes it.
 
     Attributes:
-        query: Words.
+        words: In the syntax of `websearch_to_tsquery`, or None for no leg by word.
+        excluded: Words that an item must not have, in the same syntax, or None.
         language: Text search configuration.
-        vector: The embedded query, in the text form of pgvector.
-        model_name: The space that it is in.
+        vector: The embedded query, or None for no leg by vector.
+        space: The space that it is in.
         threshold: Smallest similarity of a result by vector.
-        kind: Only media of this kind.
-        limit: How many results.
+        kinds: Only media of these kinds, or None.
+        selection: What else an item must fit, or None.
+        strategy: How vectors are compared.
+        rows: How many the index names.
+        breadth: How far the index is searched.
+        head: How many items the index has named on the first page, where vectors are compared one by one for a later
+            page: these stay the first.
         depth: How many candidates each leg names.
+        floor: Items with a rank up to this in a leg were on pages before.
+        place: Score of the last item of the page before, and its id; or None.
+        text_weight: Of the leg by word.
+        vector_weight: Of the leg by vector.
+        limit: How many results.
+        highlight: Whether the words are looked for in the texts.
     """
 
-    query: str
+    words: str | None
+    excluded: str | None
     language: str
-    vector: str
-    model_name: str
+    vector: BinaryVector | None
+    space: int | None
     threshold: float
-    kind: MediaKind | None
-    limit: int
+    kinds: Sequence[str] | None
+    selection: Selection | None
+    strategy: SearchStrategy
+    rows: int
+    breadth: int
+    head: int
     depth: int
+    floor: int
+    place: tuple[float, UUID] | None
+    text_weight: float
+    vector_weight: float
+    limit: int
+    highlight: bool
 
 
-def search(session: Session, tenant_id: UUID, question: Question) -> list[SearchResult]:
+@attrs.frozen
+class Found:
+    """What a search has found.
+
+    Attributes:
+        results: The best.
+        word_count: How many candidates the leg by word has named.
+        near_count: How many the other one has named.
+        vector_count: How many of those are similar enough.
+        tenth: The distance of the tenth nearest, or None.
+    """
+
+    results: list[SearchResult]
+    word_count: int
+    near_count: int
+    vector_count: int
+    tenth: float | None
+
+
+def search(session: Session, tenant_id: UUID, question: Question) -> Found:
     """Find items by word and by vector, fused by reciprocal rank."""
+    parameters = {
+        name: value
+        for name, value in attrs.asdict(question, recurse=False).items()
+        if name not in ("selection", "strategy", "place", "highlight")
+    }
+    parameters["tenant_id"] = tenant_id
+    if question.place is not None:
+        parameters["place"], parameters["place_id"] = question.place
+    before: LiteralString = ""
+    ids: LiteralString = ""
+    conditions: LiteralString = ""
+    if question.selection is not None:
+        parameters |= parameters_of(question.selection)
+        before, ids, conditions = (
+            named_first(question.selection),
+            listed(question.selection),
+            checked(question.selection),
+        )
     make = media_of(tenant_id)
-    return session.all(
-        _SEARCH, attrs.asdict(question) | {"tenant_id": tenant_id}, row=lambda *columns: _result(make, *columns)
-    )
+    statement: LiteralString = _statement(question, before=before, ids=ids, conditions=conditions)
+    rows = session.all(statement, parameters, row=lambda *columns: columns)
+    word_count, near_count, vector_count, tenth = rows[0][:4]
+    results = [_result(make, *row[4:]) for row in rows if row[4] is not None]
+    return Found(results, word_count, near_count, vector_count, tenth)
+
+
+def vector_of(session: Session, tenant_id: UUID, *, media_id: UUID, space: int) -> str | None:
+    """Read the vector of an item, in the text form of pgvector."""
+    return session.one(_VECTOR_OF, (tenant_id, media_id, space), row=str)
+
+
+def near_duplicates(session: Session, image: Image, *, max_distance: int, limit: int) -> list[NearDuplicate]:
+    """Find images whose perceptual hashes are like that of one."""
+    if image.perceptual_hash is None:
+        return []
+    make = media_of(image.tenant_id)
+
+    def row(distance: int, *media: object) -> NearDuplicate:
+        return NearDuplicate(media=cast("Image", make(*media)), distance=distance)
+
+    parameters = {
+        "tenant_id": image.tenant_id,
+        "id": image.id,
+        "bits": f"{int(image.perceptual_hash, 16):064b}",
+        "max_distance": max_distance,
+        "limit": limit,
+    }
+    return session.all(_NEAR_DUPLICATES, parameters, row=row)
+
+
+def _statement(
+    question: Question, *, before: LiteralString, ids: LiteralString, conditions: LiteralString
+) -> LiteralString:
+    """Put the statement together.
+
+    Args:
+        question: The search.
+        before: What comes before the ids of the items that fit, from its `with` on, if anything does.
+        ids: The query of these, or nothing where all fit.
+        conditions: The same as conditions on an item.
+    """
+    query: LiteralString = "with "
+    if question.strategy is SearchStrategy.INDEX and not question.head:
+        ids = ""
+    elif ids:
+        query = before + ", listed as materialized (" if before else "with listed as materialized ("
+        query += ids + "), "
+        conditions = ""
+    if question.excluded is not None:
+        query += _EXCLUDED
+    query += _words(question, ids=ids, conditions=conditions)
+    query += _nearest(question, ids=ids, conditions=conditions)
+    query += _RESULTS[question.vector is not None, question.highlight and question.words is not None]
+    if question.place is not None:
+        query += _BEHIND
+    return query + _END
+
+
+def _words(question: Question, *, ids: LiteralString, conditions: LiteralString) -> LiteralString:
+    if question.words is None:
+        return _NO_WORDS
+    query = _WORDS
+    if ids:
+        query += " where w.entity_id in (select listed_id from listed)"
+    elif conditions:
+        query += _CHECKED_WORD + conditions + " offset 0)"
+    return query + _WORDS_END
+
+
+def _nearest(question: Question, *, ids: LiteralString, conditions: LiteralString) -> LiteralString:
+    if question.vector is None:
+        return _NO_VECTORS
+    by_index: LiteralString = _by_index(question, ids=ids, conditions=conditions)
+    if question.strategy is SearchStrategy.INDEX:
+        return _NEAREST + by_index + _NEAREST_END
+    is_filtered = question.strategy is SearchStrategy.EXACT_FILTERED
+    narrowed: LiteralString = _LISTED if ids and not is_filtered else ""
+    if question.kinds is not None:
+        narrowed += _OF_KINDS
+    if question.excluded is not None:
+        narrowed += _NOT_EXCLUDED
+    if not question.head:
+        return (_NEAREST_FILTERED if is_filtered else _NEAREST_EXACT) + narrowed + _EACH_ONCE + _NEAREST_END
+    query: LiteralString = "nearest as materialized (" + _HEAD + by_index + " limit %(head)s)"
+    query += " select x.*, 0 as part from head x where true union all select x.*, 1 from ("
+    query += _EXACT_FILTERED if is_filtered else _EXACT
+    query += narrowed
+    query += " and e.entity_id not in (select near_id from head)"
+    return query + _EACH_ONCE + _NEAREST_END
+
+
+def _by_index(question: Question, *, ids: LiteralString, conditions: LiteralString) -> LiteralString:
+    query = _BY_INDEX
+    if ids:
+        query += _LISTED
+    if question.excluded is not None:
+        query += _NOT_EXCLUDED
+    query += _BY_INDEX_END
+    if conditions:
+        query += _CHECKED_NEAR + conditions + " offset 0)"
+    return query + " order by n.best, n.near_id"
 
 
 def _result(
@@ -88,6 +399,12 @@ def _result(
     text_score: float | None,
     vector_rank: int | None,
     similarity: float | None,
+    passage: int | None,
+    passage_text: str | None,
+    locator: dict[str, Any] | None,
+    title: str | None,
+    description: str | None,
+    body: str | None,
     *media: object,
 ) -> SearchResult:
     return SearchResult(
@@ -97,4 +414,16 @@ def _result(
         text_score=text_score,
         vector_rank=vector_rank,
         similarity=similarity,
+        passage=None if passage is None or locator is None else _passage(passage, passage_text or "", locator),
+        highlights=highlights_of(title=title, description=description, body=body) if title is not None else (),
+    )
+
+
+def _passage(number: int, text: str, locator: dict[str, Any]) -> Passage:
+    return Passage(
+        number=number,
+        text=text,
+        page=locator.get("page"),
+        start_s=locator.get("start_s"),
+        end_s=locator.get("end_s"),
     )

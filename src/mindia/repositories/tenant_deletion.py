@@ -102,6 +102,18 @@ _REMOVE: dict[str, LiteralString] = {
         delete from mindia.passages p using chosen
         where p.tenant_id = %(tenant_id)s and p.entity_id = chosen.entity_id and p.passage = chosen.passage
     """,
+    "vector_indexes": """
+        delete from mindia.vector_indexes where tenant_id = %(tenant_id)s and space_id = any(array(
+            select space_id from mindia.vector_indexes where tenant_id = %(tenant_id)s
+            limit %(limit)s for update skip locked
+        ))
+    """,
+    "search_vocabulary": """
+        delete from mindia.search_vocabulary where tenant_id = %(tenant_id)s and word = any(array(
+            select word from mindia.search_vocabulary where tenant_id = %(tenant_id)s
+            limit %(limit)s for update skip locked
+        ))
+    """,
     "embeddings": """
         delete from mindia.embeddings where tenant_id = %(tenant_id)s and id = any(array(
             select id from mindia.embeddings where tenant_id = %(tenant_id)s limit %(limit)s for update skip locked
@@ -214,6 +226,8 @@ select name from (
     union all select 'task_dependencies', exists (select from mindia.task_dependencies where tenant_id = %(tenant_id)s)
     union all select 'tasks', exists (select from mindia.tasks where tenant_id = %(tenant_id)s)
     union all select 'passages', exists (select from mindia.passages where tenant_id = %(tenant_id)s)
+    union all select 'vector_indexes', exists (select from mindia.vector_indexes where tenant_id = %(tenant_id)s)
+    union all select 'search_vocabulary', exists (select from mindia.search_vocabulary where tenant_id = %(tenant_id)s)
     union all select 'embeddings', exists (select from mindia.embeddings where tenant_id = %(tenant_id)s)
     union all select 'embedding_spaces', exists (select from mindia.embedding_spaces where tenant_id = %(tenant_id)s)
     union all select 'search_documents', exists (select from mindia.search_documents where tenant_id = %(tenant_id)s)

@@ -44,6 +44,9 @@ where id = %s and status <> 'deleted' returning {_COLUMNS}
 _SET_REGION = "update mindia.tenants set s3_region = %s, updated_at = now() where id = %s and s3_region = %s"
 
 
+_HAS_LANGUAGE = "select exists (select from pg_catalog.pg_ts_config where cfgname = %s)"
+
+
 def create(session: Session, *, id: UUID, name: str, s3_bucket: str, s3_region: str) -> Tenant:  # noqa: A002 - the column
     """Write a tenant."""
     created = session.one(_CREATE, (id, name, s3_bucket, s3_region), row=_tenant)
@@ -70,6 +73,11 @@ def set_limits(session: Session, tenant_id: UUID, limits: MediaLimits) -> Tenant
     """Change the limits of a tenant that is not deleted."""
     given = {name: value for name, value in attrs.asdict(limits).items() if value is not None}
     return session.one(_SET_LIMITS, (Jsonb(given), tenant_id), row=_tenant)
+
+
+def has_language(session: Session, name: str) -> bool:
+    """Tell whether there is a text search configuration of that name."""
+    return bool(session.one(_HAS_LANGUAGE, (name,), row=bool))
 
 
 def set_status(session: Session, tenant_id: UUID, status: TenantStatus) -> Tenant | None:

@@ -193,7 +193,7 @@ def prepared(context: TenantContext, staged: Staged, addition: Addition) -> NewM
         s3_key=original_key(staged.id),
         texts=_texts(staged.filename, staged.facts, addition.description, addition.metadata),
         expires_at=addition.expires_at,
-        language=context.settings.language,
+        language=context.tenant().settings.language,
         task_id=addition.task_id,
         event=MediaEvent.of(
             staged,

@@ -19,6 +19,7 @@ from mindia.embedding.vectors import Vectors
 from mindia.services.event_types import EventTypes
 from mindia.services.known_tenants import KnownTenant
 from mindia.services.leases import StagingLeases
+from mindia.services.search_router import SearchRouter
 from mindia.services.spaces import Spaces
 from mindia.storage.base import Storage
 from mindia.worker.registry import TaskRegistry
@@ -50,6 +51,7 @@ class TenantContext:
         describer: Makes the words that are embedded.
         spaces: The embedders, and which space of each tenant is searched.
         vectors: What surrounds the embedders.
+        router: Chooses how vectors are compared.
         registry: The types of tasks.
         events: The types of events.
         secret_box: Encrypts the signing secrets of webhooks.
@@ -72,6 +74,7 @@ class TenantContext:
     describer: Describer
     spaces: Spaces
     vectors: Vectors
+    router: SearchRouter
     registry: TaskRegistry
     events: EventTypes
     secret_box: SecretBox

@@ -20,6 +20,7 @@ from mindia.errors import InvalidError, StorageError, TenantInactiveError
 from mindia.repositories import login_failures, objects, uploads
 from mindia.services._findings import Tally
 from mindia.services._keys import original_key, upload_prefix
+from mindia.services.vector_indexes import IndexChanges, IndexStrategy, OwnIndexes, keep_indexes
 from mindia.storage.base import Storage
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Maintenance(Handle):
         self._database = database
         self._storage = storage
         self._settings = settings
+        self._index_strategy: IndexStrategy = OwnIndexes()
 
     def sweep_staged(
         self, *, older_than: timedelta | None = None, dry_run: bool = False, progress: Progress | None = None
@@ -437,6 +439,17 @@ class Maintenance(Handle):
             max_batches=max_batches,
             progress=progress,
         )
+
+    def index_vectors(self) -> IndexChanges:
+        """Make the indexes that the vectors of large tenants are to have, and drop those that are not wanted any more.
+
+        Searches and additions go on meanwhile, and what is found is right all the time. Minutes may pass. Where another
+        process is at it, nothing is done.
+
+        Raises:
+            RoleError: The role at hand does not own the tables: see `owner` of `mindia.connect`.
+        """
+        return keep_indexes(self._database, self._index_strategy)
 
     def _grace(self, given: timedelta | None, *, argument: str) -> timedelta:
         grace = self._settings.staging_grace if given is None else given

@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from mindia.services._metadata import checked_key, checked_value
 from mindia.services._named import named, shown
 
 MAX_CONDITIONS = 10
+MAX_IDS = 10_000
 _MAX_PATTERN = 1024
 _MAX_NUMBER = 2**63 - 1
 
@@ -53,6 +54,9 @@ def selection(filters: Filters) -> Selection:
         parameters["sha256"] = _hash(given["sha256"])
     if "metadata" in given:
         parameters |= _metadata(filters["metadata"])
+    for name in ("ids", "without_ids"):
+        if name in given:
+            parameters[name] = _ids(name, given[name])
     return Selection(kind=kinds[0] if kinds is not None and len(kinds) == 1 else None, parameters=parameters)
 
 
@@ -150,6 +154,12 @@ def _hash(given: object) -> bytes:
     if not isinstance(given, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", given):
         raise InvalidError(f"sha256 must have 64 hexadecimal digits, not {str(given)[:80]!r}")
     return bytes.fromhex(given)
+
+
+def _ids(name: str, given: object) -> list[UUID]:
+    if not isinstance(given, Collection) or len(given) > MAX_IDS or not all(isinstance(each, UUID) for each in given):
+        raise InvalidError(f"{name} must be UUIDs, {MAX_IDS} at most, not {shown(given)}")
+    return list(given)
 
 
 def _metadata(given: MetadataFilter | None) -> dict[str, object]:

@@ -147,8 +147,14 @@ class Tenants(Handle):
         """Give a tenant limits of its own, in place of those that it had; other processes notice within a second.
 
         Raises:
+            InvalidError: PostgreSQL has no text search configuration of the name.
             NotFoundError: There is no such tenant.
         """
+        language = limits.language
+        if language is not None and not self._unit.run(
+            lambda session: tenants.has_language(session, language), single=True
+        ):
+            raise InvalidError(f"PostgreSQL has no text search configuration {language!r}")
         try:
             changed = self._unit.run(lambda session: tenants.set_limits(session, tenant_id, limits), single=True)
         finally:

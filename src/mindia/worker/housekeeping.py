@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 
 from mindia._ids import uuid7_of
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Session
-from mindia.errors import DatabaseError, DatabaseUnavailableError, MindiaError
+from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, MindiaError, RoleError
 from mindia.repositories import task_claims, task_control
 from mindia.worker.rounds import Runtime
 
 _TICK_S = 1.0
 _RECONCILE_S = 5.0
+_INDEXES_S = 60.0
 _PRUNE_BATCH = 1_000
 
 _BATCHES_OF_TENANTS = 20
@@ -41,13 +42,18 @@ class Housekeeping:
     def running(self) -> Iterator[None]:
         """Do all of it from time to time, in a thread, for as long as the block runs."""
         stopped = threading.Event()
-        thread = threading.Thread(target=self._keep, args=(stopped,), name="mindia-housekeeping", daemon=True)
-        thread.start()
+        threads = [
+            threading.Thread(target=self._keep, args=(stopped,), name="mindia-housekeeping", daemon=True),
+            threading.Thread(target=self._keep_indexes, args=(stopped,), name="mindia-indexes", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             stopped.set()
-            thread.join(_TICK_S)
+            for thread in threads:
+                thread.join(_TICK_S)
 
     def _keep(self, stopped: threading.Event) -> None:
         maintenance_s = self._runtime.settings.maintenance.total_seconds()
@@ -67,6 +73,21 @@ class Housekeeping:
                     goes_on = goes_on or has_more
             if stopped.wait(0.0 if goes_on else _TICK_S):
                 return
+
+    def _keep_indexes(self, stopped: threading.Event) -> None:
+        """Look after the indexes of large tenants, apart from the rest: making one may take minutes."""
+        while not stopped.wait(_INDEXES_S):
+            try:
+                self._runtime.maintenance.index_vectors()
+            except RoleError as error:
+                _log.warning("indexes for the vectors of large tenants are not made: %s", error)
+                return
+            except DatabaseError as error:
+                _log.warning("indexes for the vectors of large tenants are put off: %s", error)
+            except ClosedError:
+                return
+            except Exception:  # noqa: BLE001 - logged; the next round may do better
+                _log.exception("indexes for the vectors of large tenants are put off")
 
     def _try(self, chore: Callable[[], object]) -> object:
         try:

@@ -1,0 +1,201 @@
+"""Searching: which way, in how many statements, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from mindia.domain.search import SearchPlan, SearchResult, SearchResults, SearchStrategy
+from mindia.repositories import search as repository
+from mindia.repositories import vocabulary
+from mindia.repositories._vectors import as_binary
+from mindia.repositories.search import Found, Question
+from mindia.services._spelling import corrected
+from mindia.services.context import TenantContext
+from mindia.services.search_query import Narrowed, Place, Words, name_place, place_after
+from mindia.services.search_router import NOWHERE, Route
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+DEPTH = 100
+"""How many candidates each leg names for the first pages. Later ones take twice as many each time."""
+
+_MAX_DEPTH = 1 << 30
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """A search, its arguments checked.
+
+    Attributes:
+        words: Of the leg by word, or None.
+        excluded: Words that an item must not have, or None.
+        vector: Of the leg by vector, or None.
+        space: The space that it is in, or None.
+        threshold: Smallest similarity of a result by vector.
+        narrowed: What results are narrowed down to.
+        text_weight: Of the leg by word.
+        vector_weight: Of the leg by vector.
+        limit: How many results.
+        after: The place behind which, or None.
+        highlight: Whether results show where the words are.
+        mark: Tells this search from others, for its places.
+        text: What was asked.
+        warnings: What is not as it should be.
+    """
+
+    words: Words | None
+    excluded: str | None
+    vector: NDArray[float32] | None
+    space: int | None
+    threshold: float
+    narrowed: Narrowed
+    text_weight: float
+    vector_weight: float
+    limit: int
+    after: str | None
+    highlight: bool
+    mark: str
+    text: str
+    warnings: tuple[str, ...]
+
+
+def search(context: TenantContext, asked: Asked, *, language: str) -> SearchResults:
+    """Search, and search again where the first answer may not be the right one."""
+    place = None if asked.after is None else place_after(asked.after, asked.mark, max_depth=_MAX_DEPTH)
+    return _Search(context, asked, language).page(place)
+
+
+def respelt(context: TenantContext, words: Words, *, language: str) -> str | None:
+    """Return a query with words of the tenant's in place of misspelt ones, if there are some."""
+    lookups = context.as_viewer.run(
+        lambda session: vocabulary.look_up(session, context.tenant_id, words.positive, language=language), single=True
+    )
+    return corrected(words.full, lookups)
+
+
+class _Search:
+    def __init__(self, context: TenantContext, asked: Asked, language: str) -> None:
+        self._context = context
+        self._asked = asked
+        self._language = language
+        self._vector = None if asked.vector is None else as_binary(asked.vector)
+
+    def page(self, place: Place | None) -> SearchResults:
+        asked = self._asked
+        route = self._route()
+        if place is None:
+            place = Place(0, DEPTH, None, None, is_indexed=route.strategy is SearchStrategy.INDEX)
+            found, route, was_repeated = self._first(place, route)
+            place = attrs.evolve(place, is_indexed=route.strategy is SearchStrategy.INDEX)
+        else:
+            route, was_repeated = self._later(route, place), False
+            found = self._ask(route, place, limit=asked.limit + 1)
+        results = list(found.results)
+        while len(results) <= asked.limit and (found.word_count == place.depth or found.vector_count == place.depth):
+            place = Place(place.depth, 2 * place.depth, None, None, is_indexed=place.is_indexed)
+            route = self._later(route, place)
+            found = self._ask(route, place, limit=asked.limit + 1 - len(results))
+            results += found.results
+        return SearchResults(
+            query=asked.text,
+            items=tuple(results[: asked.limit]),
+            plan=SearchPlan(
+                strategy=route.strategy,
+                reason=route.reason,
+                vector_count=route.vector_count,
+                candidate_count=route.candidate_count,
+                breadth=route.breadth or None,
+                was_repeated=was_repeated,
+            ),
+            next=self._next(results, place),
+            warnings=asked.warnings,
+        )
+
+    def _next(self, results: list[SearchResult], place: Place) -> str | None:
+        asked = self._asked
+        if len(results) <= asked.limit:
+            return None
+        last = results[asked.limit - 1]
+        rank = min(rank for rank in (last.text_rank, last.vector_rank) if rank is not None)
+        depth = DEPTH
+        while depth < rank:
+            depth *= 2
+        floor = 0 if depth == DEPTH else depth // 2
+        return name_place(Place(floor, depth, last.score, last.media.id, place.is_indexed), asked.mark)
+
+    def _route(self) -> Route:
+        asked = self._asked
+        if asked.vector is None or asked.space is None:
+            return NOWHERE
+        return self._context.router.route(
+            self._context.as_viewer,
+            self._context.tenant_id,
+            space=asked.space,
+            kinds=asked.narrowed.kinds,
+            selection=asked.narrowed.selection,
+            depth=DEPTH,
+        )
+
+    def _first(self, place: Place, route: Route) -> tuple[Found, Route, bool]:
+        found = self._ask(route, place, limit=self._asked.limit + 1)
+        wanted = DEPTH if route.candidate_count is None else min(DEPTH, route.candidate_count)
+        unsure = route.is_unsure(near_count=found.near_count, tenth=found.tenth, depth=wanted)
+        if unsure is None:
+            return found, route, False
+        again = attrs.evolve(
+            route, strategy=SearchStrategy.EXACT, reason=f"{unsure}: all vectors were compared", breadth=0
+        )
+        exact = self._ask(again, place, limit=self._asked.limit + 1)
+        space = self._asked.space
+        if found.near_count >= wanted and space is not None:
+            self._context.router.learn(self._context.tenant_id, space, was_right=_nearest(found) == _nearest(exact))
+        return exact, again, True
+
+    def _later(self, route: Route, place: Place) -> Route:
+        """Return how vectors are compared for a page behind the candidates that the index has named."""
+        if place.depth == DEPTH and place.is_indexed and route.strategy is not SearchStrategy.NONE:
+            return attrs.evolve(
+                route, strategy=SearchStrategy.INDEX, rows=max(route.rows, DEPTH), breadth=max(route.breadth, DEPTH)
+            )
+        if route.strategy is SearchStrategy.INDEX:
+            return attrs.evolve(route, strategy=SearchStrategy.EXACT, reason="the page is deeper than the index goes")
+        return route
+
+    def _ask(self, route: Route, place: Place, *, limit: int) -> Found:
+        context, asked = self._context, self._asked
+        is_by_vector = route.strategy is not SearchStrategy.NONE
+        has_head = (
+            place.is_indexed and is_by_vector and route.strategy is not SearchStrategy.INDEX and place.depth > DEPTH
+        )
+        question = Question(
+            words=None if asked.words is None else asked.words.full,
+            excluded=asked.excluded,
+            language=self._language,
+            vector=self._vector if is_by_vector else None,
+            space=asked.space,
+            threshold=asked.threshold,
+            kinds=asked.narrowed.kinds,
+            selection=asked.narrowed.selection,
+            strategy=route.strategy,
+            rows=max(route.rows, DEPTH) if has_head else route.rows,
+            breadth=max(route.breadth, DEPTH) if has_head else route.breadth,
+            head=DEPTH if has_head else 0,
+            depth=place.depth,
+            floor=place.floor,
+            place=None if place.score is None or place.media_id is None else (place.score, place.media_id),
+            text_weight=asked.text_weight,
+            vector_weight=asked.vector_weight,
+            limit=limit,
+            highlight=asked.highlight,
+        )
+        return context.as_viewer.run(
+            lambda session: repository.search(session, context.tenant_id, question), single=True
+        )
+
+
+def _nearest(found: Found) -> set[object]:
+    return {result.media.id for result in found.results if result.vector_rank is not None and result.vector_rank <= 10}
