@@ -17,6 +17,7 @@ from mindia.errors import NotFoundError, TransactionConflictError
 from mindia.repositories import embeddings as repository
 from mindia.repositories import media as media_repository
 from mindia.repositories import passages as passage_repository
+from mindia.repositories import vocabulary
 from mindia.repositories._vectors import as_text
 from mindia.repositories.embeddings import NewVector, Texts
 from mindia.repositories.passages import StoredPassage
@@ -253,8 +254,14 @@ class _Round:
             )
             for space, _ in spaces
         ]
-        written = context.as_member.run(lambda session: session.batch(statements), single=len(statements) == 1)
-        return all(written)
+
+        def work(session: Session) -> bool:
+            is_written = all(session.batch(statements))
+            if is_written:
+                vocabulary.learn(session, context.tenant_id, [media_id])
+            return is_written
+
+        return context.as_member.run(work)
 
 
 def _groups(items: Sequence[_Item]) -> Iterator[list[_Item]]:
