@@ -175,6 +175,32 @@ def test_no_task_is_lost_and_none_is_stuck_after_20_random_kills_of_workers(plac
     assert any(place.errors(task) for task in tasks), "no kill has hit a task"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_20000_tasks_outlive_100_random_kills_of_workers_and_5_restarts_of_postgresql(place: _Place) -> None:
+    workers = [place.start_worker() for _ in range(3)]
+    for kill in range(100):
+        place.library.tasks.enqueue_many((Write(milliseconds=5) for _ in range(200)), max_retries=1000)
+        place.harness.kill_at_random(workers.pop(0), max_lines=0, max_delay_s=0.4)
+        workers.append(place.start_worker())
+        if kill % 20 == 10:
+            (Server.crash if kill % 40 == 10 else Server.restart)(place.server)
+    wait_until(
+        lambda: not number(place.url, "select count(*) from mindia.tasks where status in ('pending', 'running')"),
+        what="all tasks end",
+        timeout_s=600,
+    )
+
+    assert number(place.url, "select count(*) from mindia.tasks where status = 'completed'") == 20_000
+    # The attempt that is on record as the one that completed has run, once: its row in the host's table says so.
+    assert not number(
+        place.url,
+        "select count(*) from mindia.tasks t where not exists "
+        "(select from handled h where h.task_id = t.id and h.attempt = t.attempt)",
+    )
+    assert number(place.url, "select count(*) from mindia.task_errors") > 0, "no kill has hit a task"
+
+
 @pytest.mark.parametrize("fault", [Server.crash, Server.restart, Server.cut_connections])
 def test_a_worker_goes_on_by_itself_after_postgresql_was_restarted(
     place: _Place, fault: Callable[[Server], None]
