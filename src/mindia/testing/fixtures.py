@@ -15,8 +15,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-import mindia
-from mindia import Library, Mindia
+from mindia.app import Mindia, connect
+from mindia.embedding.lexical import LexicalEmbedder
+from mindia.library import Library
+from mindia.storage.memory import MemoryStorage
 from mindia.testing.clock import Clock
 
 
@@ -41,7 +43,7 @@ def mindia_template(mindia_server: str) -> Iterator[str]:
     name = f"mindia_template_{uuid.uuid4().hex}"
     with psycopg.connect(mindia_server, autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        with mindia.connect(make_conninfo(mindia_server, dbname=name), storage=mindia.MemoryStorage()) as app:
+        with connect(make_conninfo(mindia_server, dbname=name), storage=MemoryStorage()) as app:
             app.migrate()
         yield name
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
@@ -68,10 +70,10 @@ def mindia_app(mindia_database_url: str) -> Iterator[Mindia]:
     A host whose application has types, events or settings of its own overrides this one, and connects to
     `mindia_database_url` itself.
     """
-    with mindia.connect(
+    with connect(
         mindia_database_url,
-        storage=mindia.MemoryStorage(),
-        embedder=mindia.LexicalEmbedder(),
+        storage=MemoryStorage(),
+        embedder=LexicalEmbedder(),
         secret_key=uuid.uuid4().hex,
     ) as app:
         yield app
