@@ -49,7 +49,7 @@ class Telemetry:
     @contextmanager
     def attempt(self, task: Task, *others: Task) -> Iterator[None]:
         """Run a block as the span of an attempt, or of several together; what it raises makes it a failed one."""
-        attributes = {
+        attributes: dict[str, str | int] = {
             "messaging.system": "mindia",
             "messaging.operation.type": "process",
             "messaging.destination.name": task.kind,
