@@ -4,6 +4,8 @@
 # make check   lint and types
 # make format  formats the code
 # make bench   measures NAME=startup, ingest, find, tasks or webhooks (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+# make bench   measures NAME=startup, ingest, find, tasks or storage (QUICK=1: few repeats, JSON=file: writes the figures
+#              there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.
@@ -43,6 +45,7 @@ demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
 bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks webhooks,$(NAME)),$(PEER_VENV)/$(NAME)/.done)
+bench: $(VENV)/.base $(if $(filter storage,$(NAME)),s3-server) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")

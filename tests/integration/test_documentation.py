@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.s3.radosgw import S3Server
 
 _ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
@@ -28,11 +29,21 @@ def test_there_is_code_to_paste() -> None:
 
 
 @pytest.mark.parametrize("code", _BLOCKS)
-def test_a_block_of_code_works_as_pasted(code: str, tmp_path: Path, empty_database_url: str) -> None:
+def test_a_block_of_code_works_as_pasted(
+    code: str, tmp_path: Path, empty_database_url: str, request: pytest.FixtureRequest
+) -> None:
+    environment = os.environ | {"DATABASE_URL": empty_database_url}
+    if "S3_ENDPOINT" in code:
+        s3: S3Server = request.getfixturevalue("s3_server")
+        environment |= {
+            "S3_ENDPOINT": s3.endpoint,
+            "AWS_ACCESS_KEY_ID": s3.access_key,
+            "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
-        env=os.environ | {"DATABASE_URL": empty_database_url},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,

@@ -143,10 +143,13 @@ class S3Connection:
         client = self._clients.get(key)
         if client is None:
             from botocore.config import Config
+            from botocore.handlers import add_expect_header
 
             with typed(Place(self.endpoint, ""), "connect to"):
                 client = self._session().client(
                     "s3", region_name=region, endpoint_url=endpoint, config=Config(**self._config)
                 )
+            # What is sent at once is a few megabytes at most: to ask first costs as long as a small object takes.
+            client.meta.events.unregister("before-call.s3", add_expect_header)
             client = self._clients.setdefault(key, client)
         return client

@@ -143,7 +143,8 @@ class S3Storage(DirectAccess):
                 "read_timeout": read_timeout.total_seconds(),
                 "retries": {"mode": "standard", "total_max_attempts": max_attempts},
                 "max_pool_connections": max_connections,
-                "s3": {"addressing_style": style},
+                # The MD5 of each body is signed: there is no need to hash it once more, for us and for the server.
+                "s3": {"addressing_style": style, "payload_signing_enabled": False},
                 "signature_version": "s3v4",
                 "tcp_keepalive": True,
                 # Servers other than Amazon's know neither the newer checksums nor the encoding that they come in.
