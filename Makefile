@@ -5,6 +5,7 @@
 # make format  formats the code
 # make bench   measures NAME=startup, ingest, find, tasks or webhooks (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 # make bench   measures NAME=startup, ingest, find, tasks or storage (QUICK=1: few repeats, JSON=file: writes the figures
+# make bench   measures NAME=startup, ingest, find, tasks, storage or verify (QUICK=1: few repeats, JSON=file: writes the figures
 #              there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,14 +103,17 @@ class LocalStorage:
 
     def delete(self, bucket: str, keys: Iterable[str]) -> None:
         """Delete objects, and what an interrupted `put` left of them; a missing one is fine."""
-        for key in keys:
-            check_key(key)
-            *parents, name = key.split("/")
+        # Those of one folder, one after the other, are synced at once.
+        for above, alike in groupby(map(_checked, keys), key=lambda key: key.rpartition("/")[0]):
+            parents = above.split("/") if above else []
             try:
-                with _typed(bucket, key), self._folder(bucket, parents) as folder:
-                    with suppress(FileNotFoundError, IsADirectoryError):
-                        os.unlink(name, dir_fd=folder)
-                    _remove_abandoned(folder, _part(name))
+                with _typed(bucket, above), self._folder(bucket, parents) as folder:
+                    for key in alike:
+                        name = key.rpartition("/")[2]
+                        with _typed(bucket, key):
+                            with suppress(FileNotFoundError, IsADirectoryError):
+                                os.unlink(name, dir_fd=folder)
+                            _remove_abandoned(folder, _part(name))
                     os.fsync(folder)
             except ObjectNotFoundError:
                 continue
@@ -138,17 +142,16 @@ class LocalStorage:
 
     def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with `prefix` and come after `after`."""
-        for key, size in self._files(bucket, prefix, parts=False):
-            if key > after:
-                yield StoredObject(key, size)
+        for key, size in self._files(bucket, prefix, after=after, parts=False):
+            yield StoredObject(key, size)
 
-    def _files(self, bucket: str, prefix: str, *, parts: bool) -> Iterator[tuple[str, int]]:
+    def _files(self, bucket: str, prefix: str, *, after: str = "", parts: bool) -> Iterator[tuple[str, int]]:
         """Yield keys and sizes; with `parts` also the keys that only an unfinished file stands for."""
         check_prefix(prefix)
         *parents, _ = prefix.split("/")
         try:
             with _typed(bucket, prefix), self._folder(bucket, parents) as folder:
-                for path, size in _walk(folder, "".join(f"{segment}/" for segment in parents)):
+                for path, size in _walk(folder, "".join(f"{segment}/" for segment in parents), after):
                     above, slash, name = path.rpartition("/")
                     if name.startswith("."):
                         if not parts:
@@ -230,6 +233,11 @@ class LocalStorage:
                 return  # not empty, or removed by another
 
 
+def _checked(key: str) -> str:
+    check_key(key)
+    return key
+
+
 def _opened_inner(folder: int, segment: str, *, make: bool) -> int:
     """Open a folder within an open one; with `make` it is made where it is missing."""
     try:
@@ -247,20 +255,24 @@ def _opened_inner(folder: int, segment: str, *, make: bool) -> int:
     return os.open(segment, _FOLDER, dir_fd=folder)
 
 
-def _walk(folder: int, above: str) -> Iterator[tuple[str, int]]:
-    """Yield the files below an open folder with their sizes, in the order of their keys; links are none."""
+def _walk(folder: int, above: str, after: str) -> Iterator[tuple[str, int]]:
+    """Yield the files below an open folder with their sizes, in the order of their keys, behind one; links are none."""
     with os.scandir(folder) as scanned:
-        entries = sorted((entry.name + "/" * entry.is_dir(follow_symlinks=False), entry) for entry in scanned)
-    for name, entry in entries:
+        # Names alone: a folder may have a million of them.
+        names = sorted(entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in scanned)
+    for name in names:
+        path = above + name
+        if path <= after and not (name.endswith("/") and after.startswith(path)):
+            continue
         with suppress(FileNotFoundError):
             if name.endswith("/"):
-                inner = os.open(entry.name, _FOLDER, dir_fd=folder)
+                inner = os.open(name[:-1], _FOLDER, dir_fd=folder)
                 try:
-                    yield from _walk(inner, above + name)
+                    yield from _walk(inner, path, after)
                 finally:
                     os.close(inner)
-            elif entry.is_file(follow_symlinks=False):
-                yield above + name, entry.stat(follow_symlinks=False).st_size
+            elif stat.S_ISREG((found := os.stat(name, dir_fd=folder, follow_symlinks=False)).st_mode):
+                yield path, found.st_size
 
 
 def _publish(folder: int, part: int, name: str) -> None:
