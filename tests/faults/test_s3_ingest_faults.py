@@ -56,7 +56,7 @@ class _Place:
     def start_ingest(self) -> Child:
         seed = self.harness.random.randrange(2**32)
         return self.harness.start(
-            ingest, self.url, self._named, str(self.tenant.id), str(self.samples), seed, _THREADS, 60.0
+            ingest, self.url, self._named, str(self.tenant.id), str(self.samples), seed, _THREADS, 180.0
         )
 
 

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from tests.s3.radosgw import S3Server
 from urllib3 import HTTPResponse, PoolManager
 
 from mindia import S3Storage
-from mindia.errors import InvalidError, ObjectNotFoundError, StorageError
+from mindia.errors import InvalidError, NotPicklableError, ObjectNotFoundError, StorageError, StorageUnavailableError
 from mindia.storage.base import MIN_PART_BYTES, DirectStorage, UploadedPart, UploadForm
 from mindia.testing.storage import listed, put, read
 
@@ -90,6 +90,35 @@ def test_a_source_that_fails_in_a_later_part_leaves_neither_object_nor_parts(sto
     with pytest.raises(OSError, match="no more"):
         storage.put(bucket, "a", _Failing(content_of(3 * _PART)), content_type="video/mp4")  # type: ignore[arg-type]
 
+    assert listed(storage, bucket) == {}
+    assert uploads(storage, bucket) == []
+
+
+class _Interrupted(io.RawIOBase):
+    """Its upload is aborted by another when its third part is read."""
+
+    def __init__(self, content: bytes, interrupt: Callable[[], None]) -> None:
+        self._file = io.BytesIO(content)
+        self._interrupt = interrupt
+        self._reads = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        self._reads += 1
+        if self._reads == 3:
+            self._interrupt()
+        return self._file.read(size)
+
+
+def test_an_upload_that_is_removed_under_its_writer_may_be_tried_again(storage: S3Storage, bucket: str) -> None:
+    source = _Interrupted(content_of(4 * _PART), lambda: storage.delete(bucket, ["a"]))
+
+    with pytest.raises(StorageUnavailableError, match="removed by another") as raised:
+        storage.put(bucket, "a", source, content_type="video/mp4")  # type: ignore[arg-type]
+
+    assert raised.value.retryable
     assert listed(storage, bucket) == {}
     assert uploads(storage, bucket) == []
 
@@ -392,7 +421,7 @@ def test_it_shows_no_secret_and_is_not_pickled() -> None:
 
     assert "hidden-one" not in repr(storage)
     assert "AKIA" not in repr(storage)
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(NotPicklableError, match="not pickled"):
         pickle.dumps(storage)
 
 

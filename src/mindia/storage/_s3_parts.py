@@ -115,8 +115,11 @@ class Writer:
             raise
 
     def _write_part(self, target: Mapping[str, str], number: int, part: bytes, digest: Any, place: Place) -> str:
-        with typed(place, "put"):
-            answer = self.client.upload_part(PartNumber=number, Body=part, ContentMD5=_encoded(digest), **target)
+        try:
+            with typed(place, "put"):
+                answer = self.client.upload_part(PartNumber=number, Body=part, ContentMD5=_encoded(digest), **target)
+        except ObjectNotFoundError as error:
+            raise _removed(place) from error
         return self._checked(answer, digest.hexdigest(), place)
 
     def _complete(self, place: Place, target: Mapping[str, str], tags: list[str], expected: str, size: int) -> None:
@@ -130,9 +133,7 @@ class Writer:
             if found is None or _tag(found) != expected:
                 if isinstance(error, StorageUnavailableError):
                     raise
-                raise StorageUnavailableError(
-                    f"put {place}: its upload was removed by another before its end"
-                ) from error
+                raise _removed(place) from error
         # Not every server names the tag in its answer.
         self._confirm(place, expected, size)
 
@@ -172,6 +173,11 @@ class Writer:
             pass
         except MindiaError as error:
             _log.warning("parts of an upload were left, until the object is deleted: %s", error)
+
+
+def _removed(place: Place) -> StorageUnavailableError:
+    """Return the error of an upload that was aborted under its writer, as the sweep does with one of an old key."""
+    return StorageUnavailableError(f"put {place}: its upload was removed by another before its end")
 
 
 def read_exactly(source: BinaryIO, count: int) -> bytes:

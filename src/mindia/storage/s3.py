@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from mindia.errors import BucketNotEmptyError, BucketNotFoundError, InvalidError, ObjectNotFoundError
+from mindia.errors import BucketNotEmptyError, BucketNotFoundError, InvalidError, NotPicklableError, ObjectNotFoundError
 from mindia.storage._s3_connection import S3Connection
 from mindia.storage._s3_direct import DirectAccess, check_name
 from mindia.storage._s3_errors import Place, of_code, typed
@@ -174,7 +174,7 @@ class S3Storage(DirectAccess):
         return f"<S3Storage {self._connection.endpoint}, {what}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("an S3Storage has credentials, and is not pickled: make one in the other process")
+        raise NotPicklableError("an S3Storage has credentials, and is not pickled: make one in the other process")
 
     @property
     def region(self) -> str:
@@ -334,7 +334,7 @@ class S3Storage(DirectAccess):
 
     def _delete(self, places: Sequence[Place]) -> None:
         if len(places) == 1:
-            with typed(places[0], "delete"), suppress(ObjectNotFoundError):
+            with suppress(ObjectNotFoundError), typed(places[0], "delete"):
                 self._connection.client().delete_object(Bucket=places[0].bucket, Key=places[0].key)
             return
         wanted = {"Objects": [{"Key": place.key} for place in places], "Quiet": True}
