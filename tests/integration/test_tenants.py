@@ -61,7 +61,7 @@ def test_a_name_may_have_255_characters_of_any_script(app: Mindia) -> None:
 
 
 @pytest.mark.parametrize(
-    "bucket", ["", "ab", "x" * 64, "Acme", "acme_media", "-acme", "acme.", "../etc", "a/b", "acme\n", "äcme"]
+    "bucket", ["", "ab", "x" * 64, "Acme", "acme_media", "-acme", "acme.", "ac..me", "../etc", "a/b", "acme\n", "äcme"]
 )
 def test_a_bucket_is_named_as_on_s3(app: Mindia, bucket: str) -> None:
     with pytest.raises(InvalidError, match="s3_bucket"):

@@ -20,8 +20,8 @@ from mindia.services.known_tenants import KnownTenants
 from mindia.storage.base import Storage
 
 _PAGE = 500
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""As on S3: 3 to 63 lower-case letters, digits, dots and hyphens."""
+_BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""As on S3: 3 to 63 lower-case letters, digits, dots and hyphens, and no two dots in a row."""
 
 
 @attrs.frozen(kw_only=True)
