@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.faults.harness import Child, Harness, Server
 from tests.faults.invariants import check_bytes_and_rows_agree, number
-from tests.faults.upload_workload import OPERATIONS, SETTINGS, send, upload
+from tests.faults.upload_workload import OPERATIONS, SETTINGS, send_whole, upload
 
 import mindia
 from mindia import LocalStorage, Upload
@@ -102,7 +102,7 @@ def test_processes_killed_at_random_moments_of_uploads_leave_nothing_half(
 def test_an_upload_survives_the_process_that_began_it(place: _Place) -> None:
     library = place.app.library(place.tenant)
     begun = library.media.begin_upload("a.jpg")
-    assert send(place.app, begun.url, samples.image()) == 204
+    assert send_whole(place.app, begun, samples.image()) == 204
 
     with mindia.connect(place.url, storage=place.storage, settings=SETTINGS) as other:
         theirs = other.library(place.tenant)

@@ -183,6 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if name.lower() not in ("expect", "connection"):
                     upstream.putheader(name, value)
             upstream.endheaders(body)
+            if len(body) < int(self.headers.get("Content-Length") or 0):
+                return  # the client has gone in the middle of it: the server sees the same
             answer = upstream.getresponse()
             content = answer.read()
         finally:
