@@ -16,6 +16,7 @@ from mindia import Library, LocalStorage, Media, MemoryStorage, Mindia, Settings
 from mindia._ids import uuid7
 from mindia.domain.maintenance import Problem, Repair, VerifyReport, VerifyStorage
 from mindia.errors import InvalidError, NotFoundError, StorageUnavailableError
+from mindia.storage.base import StoredObject
 from mindia.testing import samples
 from mindia.testing.storage import listed, put
 
@@ -256,6 +257,35 @@ def test_all_tenants_are_looked_at_one_after_the_other(fresh_database_url: str) 
     assert [finding.tenant_id for finding in report.findings] == [tenants[2].id]
     assert report.items_checked == 2
     assert [finding for part in parts for finding in part.findings] == list(report.findings)
+
+
+class Lazy(MemoryStorage):
+    """Tells how many objects of a listing were asked for."""
+
+    listed = 0
+
+    def list(self, bucket: str, *, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
+        for found in super().list(bucket, prefix=prefix, after=after):
+            self.listed += 1
+            yield found
+
+
+def test_its_memory_does_not_grow_with_what_is_stored(idle_database_url: str) -> None:
+    """Listings are read a batch at a time, and of many findings the first are kept."""
+    storage = Lazy()
+    with mindia.connect(idle_database_url, storage=storage, settings=Settings(isolate_parsers=False)) as app:
+        tenant = app.tenants.create("Acme")
+        for _ in range(1_600):
+            put(storage, tenant.s3_bucket, f"originals/{uuid7()}", b"content")
+        ahead: list[int] = []
+
+        report = app.maintenance.verify(
+            tenant=tenant, progress=lambda report: ahead.append(storage.listed - report.objects_checked)
+        )
+
+    assert ahead == [0, 0, 0, 0]
+    assert [(count.problem, count.found) for count in report.counts] == [(Problem.ORPHAN, 1_600)]
+    assert len(report.findings) == 1_000
 
 
 class Failing(MemoryStorage):
