@@ -72,7 +72,8 @@ with recursive ring as (
     ) s on true
 ), endpoint as materialized (
     select p.webhook_id, p.tenant_id, p.max_per_second, p.burst, p.tokens, p.room,
-           ceil(4.0 * %(limit)s / count(*) over ())::int as share
+           case when count(*) over () >= %(limit)s then 1
+                else ceil(4.0 * %(limit)s / count(*) over ())::int end as share
     from listening p
     where p.due_at <= now() and p.room > 0 and (p.open_until is null or p.open_until <= now())
 ), candidate as materialized (
