@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -41,6 +41,9 @@ _SLOW_S = 1.0
 _SLOW_FACTOR = 4
 _MIN_SHARE = 8
 """Claims are made when at least an eighth of the room is free, and not for each delivery that ends."""
+
+_AT_ONCE = 16
+"""So many are begun before answers are looked at: ends that come one after the other are recorded meanwhile."""
 
 _GATHER_S = 0.003
 _FEW = 16
@@ -236,7 +239,7 @@ class Dispatcher:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, pause_s)):
                 await hand.news.wait()
-        if len(hand.deliveries) > _FEW:
+        if hand.is_busy:
             await asyncio.sleep(_GATHER_S)
 
     async def _give_back(self, run: _Run) -> None:
@@ -333,6 +336,8 @@ class _Hand:
         self.ended: list[Attempt] = []
         self.held: list[Attempt] = []
         self._held_until = 0.0
+        self._waiting: deque[ClaimedDelivery] = deque()
+        self._feeding: asyncio.Task[None] | None = None
         self._flying: dict[asyncio.Task[None], tuple[ClaimedDelivery, float]] = {}
         self._settings = settings
         self._stack = stack
@@ -344,20 +349,27 @@ class _Hand:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is under way, and all that was is on record."""
-        return not self._flying and not self.ended and not self.held
+        return not (self._waiting or self._flying or self.ended or self.held)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so much is under way that more will end in a moment."""
+        return len(self._flying) > _FEW
 
     @property
     def deliveries(self) -> list[ClaimedDelivery]:
         """Those that are leased."""
         ended = (attempt.delivery for attempt in (*self.ended, *self.held))
-        return [*(delivery for delivery, _ in self._flying.values()), *ended]
+        return [*self._waiting, *(delivery for delivery, _ in self._flying.values()), *ended]
 
     def room(self) -> int:
         """Return how many more may be claimed; none where so few could that it is better to wait for more."""
         slow_before = time.monotonic() - _SLOW_S
         quick = sum(begun > slow_before for _, begun in self._flying.values())
-        room = min(self._settings.webhook_concurrency - quick, self._most - len(self._flying))
-        return room if room * _MIN_SHARE >= self._settings.webhook_concurrency or not self._flying else 0
+        waiting = len(self._waiting)
+        room = min(self._settings.webhook_concurrency - quick, self._most - len(self._flying)) - waiting
+        is_worth_it = room * _MIN_SHARE >= self._settings.webhook_concurrency or not (self._flying or waiting)
+        return room if is_worth_it else 0
 
     async def take(self, claim: Claim) -> None:
         """Begin to send what was claimed."""
@@ -365,10 +377,9 @@ class _Hand:
             return
         if self._sender is None:
             await self._open()
-        for delivery in claim.deliveries:
-            task = asyncio.create_task(self._deliver(delivery))
-            self._flying[task] = (delivery, time.monotonic())
-            task.add_done_callback(self._landed)
+        self._waiting.extend(claim.deliveries)
+        if self._feeding is None or self._feeding.done():
+            self._feeding = asyncio.create_task(self._feed())
 
     def take_ended(self, *, with_held: bool = False) -> list[Attempt]:
         """Take out what is to be recorded now."""
@@ -392,18 +403,30 @@ class _Hand:
     def lost(self, deliveries: Sequence[ClaimedDelivery]) -> None:
         """Call off what was given to others."""
         gone = set(deliveries)
+        self._waiting = deque(delivery for delivery in self._waiting if delivery not in gone)
         for task, (delivery, _) in self._flying.items():
             if delivery in gone:
                 task.cancel()
 
     async def let_go(self) -> list[ClaimedDelivery]:
         """Call off all that is under way, and return it."""
+        not_begun = list(self._waiting)
+        self._waiting.clear()
         left = dict(self._flying)
         for task in left:
             task.cancel()
         if left:
             await asyncio.wait(left)
-        return [delivery for task, (delivery, _) in left.items() if task.cancelled()]
+        return [*not_begun, *(delivery for task, (delivery, _) in left.items() if task.cancelled())]
+
+    async def _feed(self) -> None:
+        while self._waiting:
+            for _ in range(min(_AT_ONCE, len(self._waiting))):
+                delivery = self._waiting.popleft()
+                task = asyncio.create_task(self._deliver(delivery))
+                self._flying[task] = (delivery, time.monotonic())
+                task.add_done_callback(self._landed)
+            await asyncio.sleep(0)
 
     async def _open(self) -> None:
         try:

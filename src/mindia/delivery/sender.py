@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +37,9 @@ _MAX_LINE = 8190
 _MAX_HEADERS = 128
 _MAX_OPEN = 256
 """More connections than that are not kept for later: file descriptors are few."""
+
+_MAX_TARGETS = 4096
+"""What a URL is found to be, without a look-up, is always the same."""
 
 _KEEP_ALIVE_S = 5.0
 _MAX_RETRY_AFTER = timedelta(days=1)
@@ -102,6 +105,7 @@ class Sender:
         self._grace_s = grace_s
         self._ssl_context = ssl_context
         self._open = _Open()
+        self._target = lru_cache(_MAX_TARGETS)(lambda url: URL(guard.check_url(url).url, encoded=True))
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -141,7 +145,7 @@ class Sender:
         """
         begun = asyncio.get_running_loop().time()
         try:
-            target = URL(self._guard.check_url(url).url, encoded=True)
+            target = self._target(url)
         except InvalidError as error:
             return SendResult(outcome=AttemptOutcome.FAILED, error_code=error.code)
         seen = _Seen()
@@ -215,6 +219,9 @@ class Sender:
         taken = bytearray()
         # The status has been said: what comes after it changes nothing.
         with suppress(TimeoutError, aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError):
+            if response.content.is_eof():  # as it mostly is: it came with the headers
+                whole = response.content.read_nowait(_MAX_RESPONSE + 1)
+                return whole[:_MAX_RESPONSE], len(whole) <= _MAX_RESPONSE
             async with asyncio.timeout(self._grace_s):
                 while len(taken) <= _MAX_RESPONSE:
                     part = await response.content.read(_MAX_RESPONSE + 1 - len(taken))
