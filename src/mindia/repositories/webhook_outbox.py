@@ -13,7 +13,7 @@ import attrs
 from mindia.db.session import Session, Statement
 from mindia.domain.webhooks import AttemptCause, Claim, ClaimedDelivery
 
-_MOST_ENDPOINTS = 500
+_MOST_ENDPOINTS = 300
 """That one claim walks over; the next one goes on behind them."""
 
 BREAKER_FAILURES = 10
@@ -70,12 +70,14 @@ with recursive ring as (
                    as tokens
         from mindia.webhook_states s where s.tenant_id = w.tenant_id and s.webhook_id = w.webhook_id offset 0
     ) s on true
-), endpoint as materialized (
+), ready as materialized (
     select p.webhook_id, p.tenant_id, p.max_per_second, p.burst, p.tokens, p.room,
-           case when count(*) over () >= %(limit)s then 1
-                else ceil(4.0 * %(limit)s / count(*) over ())::int end as share
+           count(*) over (partition by p.tenant_id) as endpoints
     from listening p
     where p.due_at <= now() and p.room > 0 and (p.open_until is null or p.open_until <= now())
+), endpoint as materialized (
+    select r.*, ceil(2.0 * %(limit)s / (t.tenants * r.endpoints))::int as share
+    from ready r cross join (select count(distinct tenant_id) as tenants from ready) t
 ), candidate as materialized (
     select p.webhook_id, p.tenant_id, e.id, e.place, e.place = p.share and p.share < p.room as is_cut_off,
            case when p.max_per_second is not null then coalesce(p.tokens, p.burst) end as tokens
