@@ -458,3 +458,18 @@ def test_a_handshake_that_never_ends_is_given_up() -> None:
     result = _run(work, _sender(connect_timeout_s=0.3))
 
     assert (result.outcome, result.error_code) == (TIMED_OUT, "connect_timeout")
+
+
+def test_an_answer_that_is_too_long_to_keep_ends_no_other_request_on_its_connection() -> None:
+    """The connection is free for others as soon as the answer is whole, before it is looked at."""
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 6000\r\n\r\n" + b"x" * 6000
+
+    async def work(sender: Sender) -> tuple[list[SendResult], Receiver]:
+        async with running(says(long), path="keep") as receiver:
+            results = await asyncio.gather(*[_send(sender, receiver.url, b"{}") for _ in range(100)])
+            return results, receiver
+
+    results, receiver = _run(work, _sender(timeout_s=_LONGEST_S))
+
+    assert {(result.outcome, result.response) for result in results} == {(DELIVERED, "x" * 4096)}
+    assert len(receiver.requests) == 100

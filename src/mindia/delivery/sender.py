@@ -276,9 +276,13 @@ class _Seen:
         self.status_at: float | None = None
 
     def hang_up(self) -> None:
-        """End the connection now, and not when all was sent: a receiver that does not read could keep it for ever."""
-        if self.protocol is not None and self.protocol.transport is not None:
-            self.protocol.transport.abort()
+        """End the connection now, and not when all was sent: a receiver that does not read could keep it for ever.
+
+        One that has gone on to another request, since the answer was whole, is left alone.
+        """
+        protocol = self.protocol
+        if protocol is not None and protocol.of_request is self and protocol.transport is not None:
+            protocol.transport.abort()
 
     def failure(self) -> SendResult:
         """Return what came of a request whose answer is not whole: its status, if there was one, decides."""
@@ -300,7 +304,7 @@ class _Protocol(ResponseHandler):
     def __init__(self, open_: _Open, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._counted = open_
-        self._of_request = _Seen()
+        self.of_request = _Seen()
         self._requests = 0
         self._line = b""
         self._in_interim = self._is_known = False
@@ -323,22 +327,22 @@ class _Protocol(ResponseHandler):
         peer = None if self.transport is None else self.transport.get_extra_info("peername")
         seen.address = None if peer is None else str(peer[0])
         self._requests += 1
-        self._of_request = seen
+        self.of_request = seen
         self._line = b""
         self._in_interim = self._is_known = False
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
         """Look for the status line, and let the parser have all."""
-        if self._of_request.is_over and self.transport is not None:
+        if self.of_request.is_over and self.transport is not None:
             self.transport.abort()  # nobody has asked: it would be taken for the answer to the next request
             return
-        self._of_request.received += len(data)
+        self.of_request.received += len(data)
         if not self._is_known:
             self._look_for_status(data)
         super().data_received(data)
-        if self._of_request.received > _MAX_RECEIVED and self.transport is not None:
-            self._of_request.error_code = "too_much"
+        if self.of_request.received > _MAX_RECEIVED and self.transport is not None:
+            self.of_request.error_code = "too_much"
             self.transport.abort()
 
     def _look_for_status(self, data: bytes) -> None:
@@ -356,8 +360,8 @@ class _Protocol(ResponseHandler):
                 self._in_interim = True
                 continue
             self._is_known = True
-            self._of_request.status = status
-            self._of_request.status_at = asyncio.get_running_loop().time()
+            self.of_request.status = status
+            self.of_request.status_at = asyncio.get_running_loop().time()
             return
         self._line = data[start:]
 
