@@ -7,6 +7,7 @@
 # make bench   measures NAME=startup, ingest, find, tasks or storage (QUICK=1: few repeats, JSON=file: writes the figures
 # make bench   measures NAME=startup, ingest, find, tasks, storage or verify (QUICK=1: few repeats, JSON=file: writes the figures
 #              there as well)
+# make bench   measures NAME=startup, ingest, find, tasks or search (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.
@@ -47,6 +48,7 @@ demo: $(VENV)/.demo
 
 bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks webhooks,$(NAME)),$(PEER_VENV)/$(NAME)/.done)
 bench: $(VENV)/.base $(if $(filter storage,$(NAME)),s3-server) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done)
+bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done) $(if $(filter search,$(NAME)),$(PEER_VENV)/search/.done)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
@@ -56,6 +58,7 @@ clean:
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
 $(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python $(PEER_VENV)/webhooks/bin/python: %/bin/python:
+$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python $(PEER_VENV)/search/bin/python: %/bin/python:
 	$(PYTHON) -m venv $* >/dev/null 2>&1 || { \
 	  rm -rf $* && $(PYTHON) -m venv --without-pip $* && \
 	  $(PYTHON) -m pip --quiet --python $@ install pip; }
@@ -79,5 +82,6 @@ $(VENV)/.demo: $(VENV)/.base
 	@touch $@
 
 $(PEER_VENV)/pixeltable/.done $(PEER_VENV)/tasks/.done $(PEER_VENV)/webhooks/.done: %/.done: pyproject.toml | %/bin/python
+$(PEER_VENV)/pixeltable/.done $(PEER_VENV)/tasks/.done $(PEER_VENV)/search/.done: %/.done: pyproject.toml | %/bin/python
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --group bench-$(notdir $*)
 	@touch $@

@@ -7,6 +7,8 @@ tenant has, or, "off-topic", near one that only others have, which is the hard c
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -44,6 +46,12 @@ insert into mindia.search_documents (tenant_id, entity_id, entity_type, title, m
 select %(tenant_id)s::uuid, id, 'image', 'item ' || n, jsonb_build_object('rating', n %% 5),
        setweight(to_tsvector('english', 'item ' || n || ' album ' || n %% 1000 || ' word' || n %% 37), 'A'), moment
 from items
+"""
+
+
+_COPY = """
+copy mindia.embeddings (tenant_id, entity_id, entity_type, space_id, description, model_name, embedding)
+from stdin (format binary)
 """
 
 
@@ -122,6 +130,34 @@ def fill(running: Server, app: Mindia, sizes: dict[str, int], *, topics: Topics,
                 off_topic=topics.queries(own, queries, others=True),
             )
     return made
+
+
+def index_all(running: Server, collections: Sequence[Collection], model_name: str) -> None:
+    """Write the vectors by COPY, in random order, as the owner."""
+    rows = [(each.tenant.id, *row) for each in collections for row in zip(each.ids, each.vectors, strict=True)]
+    with psycopg.connect(running.url) as connection:
+        for each in collections:
+            connection.execute(
+                "insert into mindia.embedding_spaces (tenant_id, id, model_name, native_dimensions) "
+                "values (%s, 1, %s, %s)",
+                (each.tenant.id, model_name, DIMENSIONS),
+            )
+        with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0))
+            for at in np.random.default_rng(3).permutation(len(rows)):
+                tenant_id, media_id, vector = rows[at]
+                fields = (
+                    tenant_id.bytes,
+                    media_id.bytes,
+                    b"image",
+                    struct.pack("!h", 1),
+                    b"an item with some words",
+                    model_name.encode(),
+                    struct.pack("!HH", DIMENSIONS, 0) + vector.astype(">f4").tobytes(),
+                )
+                row = b"".join(struct.pack("!i", len(field)) + field for field in fields)
+                copy.write(struct.pack("!h", len(fields)) + row)
+            copy.write(struct.pack("!h", -1))
 
 
 def _unit(vectors: NDArray[float32]) -> NDArray[float32]:
