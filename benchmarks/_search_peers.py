@@ -110,7 +110,7 @@ def _lancedb(folder: Path, vectors: Any, tenants: Any) -> Ask:
             stored.search(query)
             .distance_type("cosine")
             .where(f"tenant = {tenant}", prefilter=True)
-            .select(["id", "filename"])
+            .select(["id", "filename", "_distance"])
             .limit(10)
             .to_list()
         )

@@ -133,7 +133,8 @@ _NO_PASSAGE: LiteralString = " null::int, null::text, null::jsonb, "
 _HIGHLIGHTS: LiteralString = f"""
     h.title, h.description as said, h.body,
     {COLUMNS}
-    from fused f
+"""
+_SHOWN: LiteralString = f"""
     left join lateral (
         select ts_headline(d.language::regconfig, translate(d.title, '{START}{END}', '  '), {_QUERY},
                            'HighlightAll=true,StartSel={START},StopSel={END}') as title,
@@ -146,7 +147,18 @@ _HIGHLIGHTS: LiteralString = f"""
         where d.tenant_id = %(tenant_id)s and d.entity_id = f.fused_id and f.text_rank is not null offset 0
     ) h on true
 """
-_NO_HIGHLIGHTS: LiteralString = f" null::text, null::text, null::text, {COLUMNS} from fused f"
+_NO_HIGHLIGHTS: LiteralString = f" null::text, null::text, null::text, {COLUMNS}"
+
+# In their order, in which they are looked up until there are enough.
+_CHOSEN: LiteralString = """
+    from (
+        select * from fused u
+        where least(u.text_rank, u.vector_rank) > %(floor)s
+          and (%(place)s::float8 is null or u.score < %(place)s::float8
+               or (u.score = %(place)s::float8 and u.fused_id > %(place_id)s::uuid))
+        order by u.score desc, u.fused_id offset 0
+    ) f
+"""
 _OF_PASSAGE: LiteralString = """
     left join lateral (
         select i.passage, i.description, i.locator from mindia.embeddings i
@@ -158,24 +170,17 @@ _MEDIA: LiteralString = """
     cross join lateral (
         select * from mindia.media i where i.tenant_id = %(tenant_id)s and i.id = f.fused_id offset 0
     ) m
-    where least(f.text_rank, f.vector_rank) > %(floor)s
-"""
-_RESULTS: dict[tuple[bool, bool], LiteralString] = {
-    (False, False): _FUSED + _NO_PASSAGE + _NO_HIGHLIGHTS + _MEDIA,
-    (False, True): _FUSED + _NO_PASSAGE + _HIGHLIGHTS + _MEDIA,
-    (True, False): _FUSED + _PASSAGE + _NO_HIGHLIGHTS + _OF_PASSAGE + _MEDIA,
-    (True, True): _FUSED + _PASSAGE + _HIGHLIGHTS + _OF_PASSAGE + _MEDIA,
-}
-"""By whether there is a leg by vector, and whether words are shown."""
-
-_BEHIND: LiteralString = """
-    and (f.score < %(place)s::float8 or (f.score = %(place)s::float8 and f.fused_id > %(place_id)s::uuid))
-"""
-_END: LiteralString = """
     order by f.score desc, f.fused_id limit %(limit)s
 ) r on true
 order by r.score desc, r.id
 """
+_RESULTS: dict[tuple[bool, bool], LiteralString] = {
+    (False, False): _FUSED + _NO_PASSAGE + _NO_HIGHLIGHTS + _CHOSEN + _MEDIA,
+    (False, True): _FUSED + _NO_PASSAGE + _HIGHLIGHTS + _CHOSEN + _SHOWN + _MEDIA,
+    (True, False): _FUSED + _PASSAGE + _NO_HIGHLIGHTS + _CHOSEN + _OF_PASSAGE + _MEDIA,
+    (True, True): _FUSED + _PASSAGE + _HIGHLIGHTS + _CHOSEN + _SHOWN + _OF_PASSAGE + _MEDIA,
+}
+"""By whether there is a leg by vector, and whether words are shown."""
 
 _VECTOR_OF = """
 select e.embedding::text from mindia.embeddings e
@@ -275,8 +280,7 @@ def search(session: Session, tenant_id: UUID, question: Question) -> Found:
         if name not in ("selection", "strategy", "place", "highlight")
     }
     parameters["tenant_id"] = tenant_id
-    if question.place is not None:
-        parameters["place"], parameters["place_id"] = question.place
+    parameters["place"], parameters["place_id"] = question.place or (None, None)
     before: LiteralString = ""
     ids: LiteralString = ""
     conditions: LiteralString = ""
@@ -341,10 +345,7 @@ def _statement(
         query += _EXCLUDED
     query += _words(question, ids=ids, conditions=conditions)
     query += _nearest(question, ids=ids, conditions=conditions)
-    query += _RESULTS[question.vector is not None, question.highlight and question.words is not None]
-    if question.place is not None:
-        query += _BEHIND
-    return query + _END
+    return query + _RESULTS[question.vector is not None, question.highlight and question.words is not None]
 
 
 def _words(question: Question, *, ids: LiteralString, conditions: LiteralString) -> LiteralString:
