@@ -3,11 +3,8 @@
 # make slow    the tests that take too long for that
 # make check   lint and types
 # make format  formats the code
-# make bench   measures NAME=startup, ingest, find, tasks or webhooks (QUICK=1: few repeats, JSON=file: writes the figures there as well)
-# make bench   measures NAME=startup, ingest, find, tasks or storage (QUICK=1: few repeats, JSON=file: writes the figures
-# make bench   measures NAME=startup, ingest, find, tasks, storage or verify (QUICK=1: few repeats, JSON=file: writes the figures
-#              there as well)
-# make bench   measures NAME=startup, ingest, find, tasks or search (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+# make bench   measures NAME, a script of benchmarks: startup, ingest, find, isolation, tasks, storage, verify, webhooks,
+#              search or retrieval (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.
@@ -16,6 +13,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PEER_VENV := .venv-bench
+# The benchmarks whose peers have an environment of their own, with the group bench-… of pyproject.toml.
+PEERS := ingest search tasks webhooks
 HOME_FOLDER ?= .mindia
 # A process for each core, each with a PostgreSQL server of its own.
 PYTEST_ARGS ?= -n auto --dist loadfile -m "not slow"
@@ -46,9 +45,8 @@ format: $(VENV)/.dev
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
-bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks webhooks,$(NAME)),$(PEER_VENV)/$(NAME)/.done)
-bench: $(VENV)/.base $(if $(filter storage,$(NAME)),s3-server) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done)
-bench: $(VENV)/.base $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter ingest,$(NAME)),$(PEER_VENV)/pixeltable/.done) $(if $(filter tasks,$(NAME)),$(PEER_VENV)/tasks/.done) $(if $(filter search,$(NAME)),$(PEER_VENV)/search/.done)
+bench: $(VENV)/.base $(if $(filter $(NAME),$(PEERS)),$(PEER_VENV)/$(NAME)/.done) \
+  $(if $(filter retrieval,$(NAME)),$(VENV)/.minilm) $(if $(filter storage,$(NAME)),s3-server)
 	@test -f "benchmarks/$(NAME).py" || { \
 	  echo "NAME must be one of: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))" >&2; exit 2; }
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
@@ -57,8 +55,7 @@ clean:
 	rm -rf $(VENV) $(PEER_VENV) .s3-server .s3-server.lock $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
-$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python $(PEER_VENV)/webhooks/bin/python: %/bin/python:
-$(VENV)/bin/python $(PEER_VENV)/pixeltable/bin/python $(PEER_VENV)/tasks/bin/python $(PEER_VENV)/search/bin/python: %/bin/python:
+$(VENV)/bin/python $(PEERS:%=$(PEER_VENV)/%/bin/python): %/bin/python:
 	$(PYTHON) -m venv $* >/dev/null 2>&1 || { \
 	  rm -rf $* && $(PYTHON) -m venv --without-pip $* && \
 	  $(PYTHON) -m pip --quiet --python $@ install pip; }
@@ -81,7 +78,6 @@ $(VENV)/.demo: $(VENV)/.base
 	$(RUN) -m pip install --quiet --disable-pip-version-check --group demo
 	@touch $@
 
-$(PEER_VENV)/pixeltable/.done $(PEER_VENV)/tasks/.done $(PEER_VENV)/webhooks/.done: %/.done: pyproject.toml | %/bin/python
-$(PEER_VENV)/pixeltable/.done $(PEER_VENV)/tasks/.done $(PEER_VENV)/search/.done: %/.done: pyproject.toml | %/bin/python
+$(PEERS:%=$(PEER_VENV)/%/.done): %/.done: pyproject.toml | %/bin/python
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --group bench-$(notdir $*)
 	@touch $@

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-PYTHON = Path(__file__).parents[1] / ".venv-bench" / "pixeltable" / "bin" / "python"
+PYTHON = Path(__file__).parents[1] / ".venv-bench" / "ingest" / "bin" / "python"
 """The interpreter of the environment that `make bench NAME=ingest` sets up."""
 
 

@@ -11,6 +11,7 @@ import attrs
 import psycopg
 from psycopg import sql
 from psycopg.rows import scalar_row
+from tests.integration.library_calls import TRANSCRIPT
 from tests.integration.media_rows import four_kinds, register
 
 from mindia import Library, UserRole
@@ -94,7 +95,9 @@ def a_row_of_every_table(host: Connection, library: Library) -> None:
     webhook_id = register(host, library, ["*"])
     items = four_kinds(library)
     library.media.copy(items[0])
+    library.media.update(items[0], description="a harbour")  # words are learnt of it
     library.index.embed(items[0].id)
+    library.index.set_transcript(items[2], TRANSCRIPT)
     library.media.stage(samples.image(color="teal"))
     library.media.delete(library.media.add(samples.image(color="pink")))
     add_user(host, library, UserRole.ADMIN)
@@ -108,6 +111,7 @@ def a_row_of_every_table(host: Connection, library: Library) -> None:
             (tenant, webhook_id, webhook_id),
         )
         host.execute("insert into mindia.webhook_states (tenant_id, webhook_id) values (%s, %s)", (tenant, webhook_id))
+        host.execute("insert into mindia.vector_indexes values (%s, 7, 5, 5, 0.5)", (tenant,))
         host.execute("insert into mindia.quotas values (%s, 1000, null, 5, 5)", (tenant,))
         host.execute(
             "insert into mindia.uploads (tenant_id, id, s3_bucket, filename, original_filename, max_bytes, expires_at, "

@@ -283,7 +283,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
     picture = library.media.stage(samples.image(width=7, height=5), filename="猫 cat.jpg")
     tone = library.media.stage(samples.wav(seconds=0.125), filename="purr.wav")
     another = library.media.stage(samples.image())
-    more = [library.media.stage(samples.image(color=color)) for color in ("plum", "gold")]
+    more = [library.media.stage(samples.image(color=color)) for color in ("plum", "gold", "navy")]
     with library.transaction(connection=configured_host) as tx:
         added = tx.media.add(picture, metadata=metadata, expires_at=expires_at)
         sound = tx.media.add(tone)
@@ -296,7 +296,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
         known = Known(
             staged=another,
             staged_too=more[0],
-            item=sound,
+            item=tx.media.add(more[2]),
             other=tx.media.add(more[1]),
             recording=sound,
             task=task,

@@ -410,7 +410,7 @@ def test_a_document_has_its_pages_and_their_text(pages: int) -> None:
 
     found = document_facts(samples.pdf(texts))
 
-    assert found == DocumentFacts(page_count=pages, text="\n".join(texts))
+    assert found == DocumentFacts(page_count=pages, text="\f".join(texts))
 
 
 def test_a_document_without_text_has_none() -> None:
@@ -425,7 +425,7 @@ def test_the_text_of_a_document_is_cut_at_the_limit() -> None:
 
         assert found.page_count == 3
         assert len(found.text) <= limit
-        assert "one two three\nfour five six\nseven".startswith(found.text)
+        assert "one two three\ffour five six\fseven".startswith(found.text)
         assert len(found.text) >= limit - 1
 
 
