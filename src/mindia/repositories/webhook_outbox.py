@@ -20,10 +20,12 @@ BREAKER_FAILURES = 10
 """So many attempts that fail in a row open the breaker of an endpoint."""
 
 # One claim at a time, so that no two count the same deliveries in flight: the second statement sees what the claim
-# before has committed. Joins go as they are written, since no statistics tell how few rows there are.
+# before has committed. Joins go as they are written, since no statistics tell how few rows there are. The disk is not
+# waited for: a server that crashes forgets leases, and what was in flight is sent again, as it is where a worker dies.
 _TURN = """
 select pg_advisory_xact_lock(7013465862718264931), set_config('jit', 'off', true),
-       set_config('enable_seqscan', 'off', true), set_config('join_collapse_limit', '1', true)
+       set_config('enable_seqscan', 'off', true), set_config('join_collapse_limit', '1', true),
+       set_config('synchronous_commit', 'off', true)
 """
 
 # The walk goes from one endpoint that has something pending to the next, along the index: neither over all that are
