@@ -222,3 +222,16 @@ def test_a_secret_from_the_environment_is_not_shown_when_it_is_refused() -> None
         Settings.from_env({"MINDIA_SECRET_KEY": "hunter2"})
 
     assert "hunter2" not in repr(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ("0", False),
+        ("10.2.0.0/16", ("10.2.0.0/16",)),
+        ("10.0.0.0/8, ::1/128", ("10.0.0.0/8", "::1/128")),
+    ],
+)
+def test_private_networks_for_webhooks_are_all_none_or_named(text: str, value: object) -> None:
+    assert Settings.from_env({"MINDIA_WEBHOOK_ALLOW_PRIVATE": text}).webhook_allow_private == value
