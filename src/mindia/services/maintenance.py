@@ -342,7 +342,7 @@ class Maintenance(Handle):
         from mindia.delivery.secrets import SecretBox
         from mindia.repositories import webhooks
 
-        self._database.check_open()
+        self._database.facts().role.check_across_tenants()  # also where there is nothing to do
         box = SecretBox(self._settings)
         if not self._settings.previous_secret_keys or (prefix := box.prefix) is None:
             return 0
