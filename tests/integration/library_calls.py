@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
@@ -208,8 +209,11 @@ def _wait(library: Library, known: Known) -> Task:
 
 
 def _similar(library: Library, known: Known) -> None:
-    with suppress(NotFoundError):  # it has no vector before a task has run
+    try:
         library.index.similar(known.item)
+    except NotFoundError as error:
+        if "no vector yet" not in str(error):  # that takes a task
+            raise
 
 
 def _similar_to_image(library: Library, _: Known) -> None:

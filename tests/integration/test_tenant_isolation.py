@@ -11,8 +11,10 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+import numpy as np
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from tests.conftest import Roles
 from tests.integration.library_calls import CALLS, SETTINGS, Known, public_calls
 from tests.integration.media_rows import Host, four_kinds, rolled_back
@@ -40,10 +42,26 @@ from mindia import (
     User,
     Webhook,
 )
+from mindia import ApiKey, Image, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User
 from mindia.db.session import Session
+from mindia.domain.search import SearchStrategy
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError
-from mindia.repositories import api_keys, embeddings, media, spaces, tenant_transfer
+from mindia.repositories import (
+    api_keys,
+    embeddings,
+    media,
+    media_find,
+    search,
+    search_counts,
+    spaces,
+    tenant_transfer,
+    vector_indexes,
+    vocabulary,
+)
+from mindia.repositories._vectors import as_binary
+from mindia.repositories.media_find import Selection
+from mindia.repositories.vector_indexes import LargeSpace
 from mindia.services.leases import Slot
 from mindia.storage.base import StoredObject
 from mindia.testing import samples
@@ -67,6 +85,9 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "index.search": lambda library, _: list(library.index.search("harbour")),
     "media.add_from_url": lambda library, known: _add_from_url_and_delete(library, known),
     "media.begin_upload": lambda library, known: CALLS["media.begin_upload"](library, known) and None,
+    "index.similar": lambda library, known: list(library.index.similar(known.item)),
+    "index.similar_to_image": lambda library, known: CALLS["index.similar_to_image"](library, known),
+    "index.similar_to_vector": lambda library, _: list(library.index.similar_to_vector([1.0] * 768)),
     "index.stats": lambda library, _: library.index.stats().items,
     "media.count": lambda library, _: library.media.count(),
     "media.exists": lambda library, _: library.media.exists(),
@@ -230,6 +251,7 @@ def every_call(library: Library) -> list[Call]:
         lambda tx: in_session(tx, lambda session: api_keys.note_use(session, tx.tenant_id, known.issued.key.id)),
         lambda tx: in_session(tx, lambda session: _transfer(session, tx.tenant_id, kinds)),
         lambda tx: in_session(tx, lambda session: _switch_spaces(session, tx.tenant_id, known.item)),
+        lambda tx: in_session(tx, lambda session: _search_in_every_way(session, kinds[0])),
         _add_a_duplicate_in_vain,
     ]
 
@@ -248,6 +270,55 @@ def _transfer(session: Session, tenant_id: UUID, items: Sequence[Media]) -> None
     tenant_transfer.set_times(session, tenant_id, [each.media for each in archived])
     session.repeated = True
     tenant_transfer.add_users(session, tenant_id, tenant_transfer.users_page(session, tenant_id, after=None, limit=5))
+
+
+def _search_in_every_way(session: Session, item: Media) -> None:
+    """Send each part that a search can have."""
+    assert isinstance(item, Image)
+    plain = search.Question(
+        words="harbour",
+        excluded="quay",
+        language="english",
+        vector=as_binary(np.full(768, 768**-0.5, dtype=np.float32)),
+        space=1,
+        threshold=-1.0,
+        kinds=[str(kind) for kind in MediaKind],
+        selection=None,
+        strategy=SearchStrategy.EXACT,
+        rows=100,
+        breadth=100,
+        head=0,
+        depth=100,
+        floor=0,
+        place=None,
+        text_weight=1.0,
+        vector_weight=1.0,
+        limit=10,
+        highlight=False,
+    )
+    by_size, by_metadata = {"min_bytes": 1}, {"equal": Jsonb({"place": "Lisbon"})}
+    for strategy, parameters, head in (
+        (SearchStrategy.EXACT, by_size, 0),
+        (SearchStrategy.EXACT, None, 10),
+        (SearchStrategy.EXACT_FILTERED, by_metadata, 0),
+        (SearchStrategy.INDEX, by_size, 0),
+    ):
+        selection = None if parameters is None else Selection(parameters=parameters)
+        how = attrs.evolve(plain, selection=selection, strategy=strategy, head=head)
+        search.search(session, item.tenant_id, how)
+    for parameters in (by_size, by_metadata):
+        media_find.count_up_to(session, item.tenant_id, Selection(parameters=parameters), most=10)
+    for words, vector in (("harbour", None), (None, plain.vector), ("harbour", plain.vector)):
+        for highlight in (False, True):
+            how = attrs.evolve(plain, words=words, vector=vector, highlight=highlight)
+            search.search(session, item.tenant_id, how)
+    search.vector_of(session, item.tenant_id, media_id=item.id, space=1)
+    search.near_duplicates(session, attrs.evolve(item, perceptual_hash="0" * 16), max_distance=64, limit=10)
+    search_counts.facts(session, item.tenant_id, space=1, most=10)
+    vocabulary.learn(session, item.tenant_id, [item.id])
+    vocabulary.look_up(session, item.tenant_id, "harbuor", language="english")
+    vector_indexes.put(session, LargeSpace(item.tenant_id, 1, 1, 1))
+    vector_indexes.forget(session, item.tenant_id, 1)
 
 
 def _switch_spaces(session: Session, tenant_id: UUID, item: Media) -> None:
