@@ -319,7 +319,7 @@ def _meanwhile(library: Library, collection: Collection, add: Any) -> list[Figur
     usual = _ours(library, collection.queries, right)
     adding = threading.Thread(target=add)
     adding.start()
-    rounds = []
+    rounds: list[Times] = []
     while adding.is_alive() or not rounds:
         rounds.append(_ours(library, collection.queries, right))
     adding.join()
