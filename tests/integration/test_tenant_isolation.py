@@ -42,7 +42,6 @@ from mindia import (
     User,
     Webhook,
 )
-from mindia import ApiKey, Image, Library, LibraryTransaction, LocalStorage, Media, MediaKind, Mindia, Staged, User
 from mindia.db.session import Session
 from mindia.domain.search import SearchStrategy
 from mindia.domain.tasks import GenerateEmbedding
