@@ -84,7 +84,9 @@ def test_the_table_of_roles_says_what_the_calls_take() -> None:
         return roles.pop()
 
     least = [
-        takes(r"media\.(get(?!_upload)|find|iterate|count|exists|open|read|save_to|url)|search|index\.search|tasks\.get"),
+        takes(
+            r"media\.(get(?!_upload)|find|iterate|count|exists|open|read|save_to|url)|search|index\.search|tasks\.get"
+        ),
         takes(r"media\.(add|update|copy|delete|stage|\w+_upload)|index\.embed|tasks\.enqueue|usage"),
         takes(r"users|api_keys"),
     ]
