@@ -138,7 +138,7 @@ def main() -> None:
         print(f"{rows:,} vectors; {changes.made} indexes made in {time.perf_counter() - began:.0f} s", end="\n\n")
         libraries = {name: app.library(collections[name].tenant) for name in ("50k", "10k", "5k", "1250", "25 no. 7")}
         with _peers(collections) as peers:
-            figures += _latencies(libraries, collections, peers)
+            figures += _latencies(libraries, collections, peers, rounds=1 if chosen.quick else 5)
         figures += _hybrid(libraries["10k"], collections["10k"], embedder)
         figures += _clients(app, collections["10k"])
         figures += _meanwhile(libraries["10k"], collections["10k"], lambda: index_all(running, [more], "bench"))
@@ -169,7 +169,9 @@ def _peers(collections: dict[str, Collection]) -> Iterator[Peers]:
             peers.close()
 
 
-def _latencies(libraries: dict[str, Library], collections: dict[str, Collection], peers: Peers) -> list[Figure]:
+def _latencies(
+    libraries: dict[str, Library], collections: dict[str, Collection], peers: Peers, *, rounds: int
+) -> list[Figure]:
     figures = []
     names = list(collections)
     first_row = dict(zip(names, np.cumsum([0, *(len(each.ids) for each in collections.values())]), strict=False))
@@ -180,7 +182,7 @@ def _latencies(libraries: dict[str, Library], collections: dict[str, Collection]
             right = [set(collection.nearest(query, 10)) for query in queries]
             numbers = [2 * _QUERIES * names.index(name) + _QUERIES * is_off_topic + at for at in range(_QUERIES)]
             sides: dict[str, list[Times]] = {"ours": []}
-            for _ in range(5):
+            for _ in range(rounds):
                 sides["ours"].append(_ours(library, queries, right))
                 for peer in (*_PEERS, *(("hnswlib",) if name == "50k" else ())):
                     if is_off_topic and peer != "hnswlib":
