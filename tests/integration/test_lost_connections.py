@@ -199,6 +199,8 @@ EFFECTS = {
 
 RETURN_NOTHING = {
     "index.embed",
+    "index.similar",  # before there is a vector
+    "index.similar_to_image",
     "index.set_transcript",
     "media.abort_upload",
     "media.delete",

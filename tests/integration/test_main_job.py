@@ -15,14 +15,15 @@ def test_what_was_added_is_found_by_word_at_once_and_by_vector_after_the_worker(
     assert isinstance(cat, Image)
     assert [result.media for result in library.search("cats")] == [cat]
     assert [result.media for result in library.search("lisbon")] == [cat]
-    assert not library.search("wndowsill")
+    assert not library.search("cats", mode="semantic")
 
     app.run_until_idle()
 
-    (found,) = library.search("wndowsill")
+    (found,) = library.search("wndowsill", mode="semantic")
     assert found.media == cat
     assert found.text_rank is None
     assert found.vector_rank == 1
+    assert [result.media for result in library.search("wndowsill")] == [cat]
 
 
 def test_nothing_of_a_deleted_item_is_left(

@@ -425,12 +425,16 @@ def test_a_word_of_the_name_still_counts_more_than_one_of_the_text(library: Libr
 
 def test_search_by_vector_follows_once_a_worker_has_run(app: Mindia, library: Library, item: Media, host: Host) -> None:
     app.run_until_idle()
-    assert [(result.media, result.text_rank) for result in library.search("windwosill")] == [(item, None)]
+    assert [(result.media, result.text_rank) for result in library.search("windwosill", mode="semantic")] == [
+        (item, None)
+    ]
 
     changed = library.media.update(item, description="lighthouse keeper", metadata={"place": "Porto"})
     app.run_until_idle()
 
-    assert [(result.media, result.text_rank) for result in library.search("lighthuose")] == [(changed, None)]
+    assert [(result.media, result.text_rank) for result in library.search("lighthuose", mode="semantic")] == [
+        (changed, None)
+    ]
     assert not library.search("windwosill")
     assert embedded_as(host, item) == ["cat. 1987 Porto. lighthouse keeper. image"]
 

@@ -41,7 +41,8 @@ ACROSS_TENANTS: dict[str, Callable[[Mindia], object]] = {
     **{
         name: call
         for name, call in CALLS_OF_THE_APPLICATION.items()
-        if name.startswith(("tenants.", "tasks.", "maintenance.", "run_until_idle")) and name != "tenants.export"
+        if name.startswith(("tenants.", "tasks.", "maintenance.", "run_until_idle"))
+        and name not in ("tenants.export", "maintenance.index_vectors")  # of one tenant; of the owner of the tables
     },
     "worker().run": _run_a_worker,
     "transaction().tenants.create": lambda app: app.run(lambda tx: tx.tenants.create("Acme")),

@@ -57,7 +57,7 @@ def test_by_word_all_words_must_be_there_and_excluded_ones_not(filled: Library) 
 
 @pytest.mark.parametrize(("query", "first"), [("windwosill", "cat_on_windowsill.jpg"), ("lighthuose", "letter.pdf")])
 def test_misspelt_words_are_found_by_vector_alone(filled: Library, query: str, first: str) -> None:
-    best = filled.search(query)[0]
+    best = filled.search(query, mode="semantic")[0]
     assert best.media.filename == first
     assert best.text_rank is None
     assert best.text_score is None

@@ -139,6 +139,7 @@ def test_what_an_item_says_is_in_the_archive_field_by_field(
         "description": "On the windowsill\n窓",
         "facts": {
             "width": 64, "height": 48, "taken_at": "2024-05-06T07:08:09", "camera": "Leica M3", "location": None,
+            "perceptual_hash": item.perceptual_hash,
         },
         "uploaded_at": item.uploaded_at.isoformat(),
         "updated_at": changed.updated_at.isoformat(),

@@ -161,8 +161,11 @@ def test_limits_are_part_of_what_is_known_of_a_tenant(app: Mindia, tenant: Tenan
     assert app.tenants.rename(tenant.id, "Other").limits == limits
 
 
+_NUMBERS = [field.name for field in attrs.fields(MediaLimits) if field.name != "language"]
+
+
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf, "5", b"5", [1]], ids=repr)
-@pytest.mark.parametrize("name", [field.name for field in attrs.fields(MediaLimits)])
+@pytest.mark.parametrize("name", _NUMBERS)
 def test_a_limit_is_a_number_greater_than_nothing(name: str, value: Any) -> None:
     with pytest.raises(InvalidError, match=f"{name} must be a number greater than 0"):
         MediaLimits(**{name: value})
@@ -171,7 +174,13 @@ def test_a_limit_is_a_number_greater_than_nothing(name: str, value: Any) -> None
 def test_there_are_limits_for_all_that_the_settings_limit_of_media() -> None:
     named = {field.name for field in attrs.fields(mindia.Settings) if field.name.startswith("max_")}
 
-    assert {field.name for field in attrs.fields(MediaLimits)} == named - {"max_text_chars", "max_login_failures"}
+    assert set(_NUMBERS) == named - {"max_text_chars", "max_login_failures"}
+
+
+@pytest.mark.parametrize("value", [0, "", "no such language", "x\0", b"english"], ids=repr)
+def test_a_language_is_the_name_of_a_text_search_configuration(value: Any) -> None:
+    with pytest.raises(InvalidError, match="language must be the name of a text search configuration"):
+        MediaLimits(language=value)
 
 
 def test_a_tenant_that_is_not_there_has_no_limits(app: Mindia) -> None:

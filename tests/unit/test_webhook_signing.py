@@ -160,7 +160,9 @@ def test_headers_that_are_not_right_are_refused(name: str, value: object) -> Non
         verify(headers=HEADERS | {name: value})
 
 
-@pytest.mark.parametrize("body", [b"", BODY + b" ", "\ud800", None, 7, object(), ["a"]], ids=lambda body: type(body).__name__)
+@pytest.mark.parametrize(
+    "body", [b"", BODY + b" ", "\ud800", None, 7, object(), ["a"]], ids=lambda body: type(body).__name__
+)
 def test_another_body_is_refused(body: object) -> None:
     with pytest.raises(WebhookSignatureError):
         verify(body)
