@@ -17,6 +17,13 @@ if _TYPE_CHECKING:
     from mindia.describing.function import FunctionDescriber as FunctionDescriber
     from mindia.describing.metadata import MetadataDescriber as MetadataDescriber
     from mindia.describing.openai_compatible import OpenAICompatibleDescriber as OpenAICompatibleDescriber
+    from mindia.domain.analytics import RequestCount as RequestCount
+    from mindia.domain.analytics import RequestGroup as RequestGroup
+    from mindia.domain.analytics import RequestLog as RequestLog
+    from mindia.domain.analytics import RequestLogBuffer as RequestLogBuffer
+    from mindia.domain.analytics import RequestOrder as RequestOrder
+    from mindia.domain.analytics import RequestStats as RequestStats
+    from mindia.domain.analytics import RequestSummary as RequestSummary
     from mindia.domain.archives import ExportReport as ExportReport
     from mindia.domain.archives import ImportReport as ImportReport
     from mindia.domain.bulk import AddReport as AddReport
@@ -109,6 +116,10 @@ _HOMES = {
     "mindia.describing.function": ("FunctionDescriber",),
     "mindia.describing.metadata": ("MetadataDescriber",),
     "mindia.describing.openai_compatible": ("OpenAICompatibleDescriber",),
+    "mindia.domain.analytics": (
+        "RequestCount", "RequestGroup", "RequestLog", "RequestLogBuffer", "RequestOrder", "RequestStats",
+        "RequestSummary",
+    ),
     "mindia.domain.archives": ("ExportReport", "ImportReport"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
     "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),

@@ -50,6 +50,8 @@ from mindia.services.login_attempts import LoginAttempts
 from mindia.services.maintenance import Maintenance
 from mindia.services.movable_tenants import MovableTenants
 from mindia.services.passwords import Passwords
+from mindia.services.request_log import AllRequests
+from mindia.services.request_log_writer import RequestLogWriter
 from mindia.services.search_router import SearchRouter
 from mindia.services.spaces import Spaces
 from mindia.services.task_queue import TaskQueue
@@ -204,6 +206,7 @@ class Mindia(Handle):
         tasks: Tasks without a tenant.
         events: What webhooks can be told of; hosts declare their own there.
         api_keys: Tells whose a token is.
+        request_log: Requests that hosts have served, of all tenants and without one.
         maintenance: Removes bytes that nothing points at.
     """
 
@@ -266,10 +269,14 @@ class Mindia(Handle):
         self.api_keys = ApiKeyVerifier(self._database, self._known_keys)
         self._passwords = Passwords(settings)
         self._login_attempts = LoginAttempts(self._database, settings)
+        self._request_log_writer = RequestLogWriter(self._database, capacity=settings.request_log_capacity)
+        self.request_log = AllRequests(unit, self._request_log_writer)
         self.maintenance = Maintenance(self._database, storage, settings)
         register_builtin(self._registry, self.maintenance, self.tasks)
         # Also at exit, and when the application is forgotten without being closed.
-        self._finalizer = weakref.finalize(self, _close, self._prober, self._database, on_close)
+        self._finalizer = weakref.finalize(
+            self, _close, self._prober, self._request_log_writer, self._database, on_close
+        )
 
     def __repr__(self) -> str:
         return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
@@ -545,8 +552,9 @@ def _prober(settings: Settings) -> Prober:
     return InProcessProber()
 
 
-def _close(prober: Prober, database: Database, on_close: Callable[[], None] | None) -> None:
+def _close(prober: Prober, writer: RequestLogWriter, database: Database, on_close: Callable[[], None] | None) -> None:
     prober.close()
+    writer.close()
     database.close()
     if on_close is not None:
         on_close()

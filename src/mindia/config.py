@@ -134,6 +134,8 @@ class Settings:
         webhook_concurrency: How many deliveries a worker has under way at once. Those that have lasted a second already
             do not count, up to four times as many, so that receivers that hang hold up no others.
         webhook_lease: Deliveries of a worker that has died are sent by another one after this time.
+        request_log_capacity: How many requests wait in memory to be written, in each process; further ones are dropped.
+        request_log_retention: How long the log of requests is kept.
         maintenance: How often a worker removes the bytes of what was deleted or never added, and deleted tenants.
     """
 
@@ -187,6 +189,8 @@ class Settings:
     webhook_timeout: timedelta = attrs.field(default=timedelta(seconds=15), validator=_positive_time)
     webhook_concurrency: int = attrs.field(default=256, validator=_whole)
     webhook_lease: timedelta = attrs.field(default=timedelta(seconds=20), validator=_positive_time)
+    request_log_capacity: int = attrs.field(default=20_000, validator=_whole)
+    request_log_retention: timedelta = attrs.field(default=timedelta(days=90), validator=_positive_time)
     maintenance: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive_time)
 
     def __attrs_post_init__(self) -> None:

@@ -40,11 +40,13 @@ class Library(Handle):
         webhooks: Tells others what happens.
         users: Who may log in, and with which role.
         api_keys: The same for programs.
+        request_log: Requests that the host has served for the tenant.
     """
 
     def __init__(self, app: Mindia, context: TenantContext) -> None:
         from mindia.services.api_keys import ApiKeys
         from mindia.services.media_store import MediaStore
+        from mindia.services.request_log import TenantRequestLog
         from mindia.services.search_index import SearchIndex
         from mindia.services.users import Users
         from mindia.services.webhook_dispatcher import WebhookDispatcher
@@ -58,6 +60,7 @@ class Library(Handle):
         self.webhooks = WebhookDispatcher(context)
         self.users = Users(context, app._passwords, app._login_attempts)
         self.api_keys = ApiKeys(context, app._known_keys)
+        self.request_log = TenantRequestLog(context.tenant_id, context.as_admin, app._request_log_writer)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of tenant {self.tenant_id}>"

@@ -21,6 +21,9 @@ from mindia import (
     LibraryTransaction,
     Media,
     MediaKind,
+    RequestCount,
+    RequestGroup,
+    RequestSummary,
     Settings,
     Staged,
     Task,
@@ -207,6 +210,15 @@ def _wait(library: Library, known: Known) -> Task:
     return library.tasks.wait(known.ended)
 
 
+def _summaries(library: Library, _: Known) -> list[RequestSummary]:
+    groups = [group for group in RequestGroup if group is not RequestGroup.TENANT]
+    return [library.request_log.summary(group) for group in groups]
+
+
+def _request_counts(library: Library, _: Known) -> list[RequestCount]:
+    return library.request_log.counts("hour") + library.request_log.counts("day")
+
+
 def _similar(library: Library, known: Known) -> None:
     try:
         library.index.similar(known.item)
@@ -256,6 +268,10 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.save_to": _save,
     "media.update": lambda library, known: library.media.update(known.item, metadata={"place": "Lisbon"}),
     "media.url": lambda library, known: library.media.url(known.item),
+    "request_log.counts": _request_counts,
+    "request_log.list": lambda library, _: library.request_log.list(),
+    "request_log.summary": _summaries,
+    "request_log.total": lambda library, _: library.request_log.total(),
     "search": lambda library, _: library.search("harbour"),
     "tasks.cancel": lambda library, known: library.tasks.cancel(known.waiting),
     "tasks.counts": lambda library, _: library.tasks.counts(),
@@ -300,15 +316,21 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
 
 
 def public_calls(library: Library) -> set[str]:
-    """Return the names of all methods of a library and of its services, but for those that are no calls."""
+    """Return the names of all methods of a library and of its services, but for those that are no calls.
+
+    What is logged is kept in memory: that asks the database nothing, and has tests of its own.
+    """
     services: dict[str, Any] = {
         name: value for name, value in vars(library).items() if type(value).__module__.startswith("mindia.services.")
     }
     own = {name for name, _ in inspect.getmembers(type(library), inspect.isfunction) if not name.startswith("_")}
-    return (own - {"transaction"}) | {
-        f"{name}.{method}"
-        for name, service in services.items()
-        if not name.startswith("_")
-        for method, _ in inspect.getmembers(type(service), inspect.isfunction)
-        if not method.startswith("_")
-    }
+    return (
+        (own - {"transaction"})
+        | {
+            f"{name}.{method}"
+            for name, service in services.items()
+            if not name.startswith("_")
+            for method, _ in inspect.getmembers(type(service), inspect.isfunction)
+            if not method.startswith("_")
+        }
+    ) - {"request_log.record"}

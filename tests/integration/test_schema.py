@@ -166,6 +166,9 @@ DIFFERENCES: dict[str, str | None] = {
     "idx_images_tenant": "(tenant_id, uploaded_at desc, id desc)",
     "idx_images_tenant_created": None,
     "idx_videos_tenant_created": "(tenant_id, uploaded_at desc, id desc)",
+    "request_logs.tenant_id": "references nothing",
+    "idx_request_logs_path": None,
+    "idx_request_logs_status": None,
     "idx_tasks_status": "(kind, priority, scheduled_for, id) where status = 'pending' and waiting_on = 0",
     "tasks.tenant_id": "references nothing",
     "task_type": "video_transcode, generate_embedding, custom",
@@ -318,7 +321,7 @@ def of_docs() -> tuple[Schema, dict[str, str]]:
             schema.columns[f"{table}.{column}"] = kind + value
             origins[f"{table}.{column}"] = origin
         for name, unique, definition in re.findall(r"^\| `(\w+)` \| (unique )?`([^`]+)` \|$", section, re.MULTILINE):
-            is_index = definition.startswith(("(", "gin"))
+            is_index = definition.startswith(("(", "brin", "gin"))
             (schema.indexes if is_index else schema.constraints)[name] = (unique or "") + words(definition)
     return schema, origins
 

@@ -95,6 +95,10 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.stage": lambda library, known: CALLS["media.stage"](library, known) and None,
     "media.stage_from_url": lambda library, known: CALLS["media.stage_from_url"](library, known) and None,
+    "request_log.counts": lambda library, known: CALLS["request_log.counts"](library, known),
+    "request_log.list": lambda library, _: library.request_log.list(),
+    "request_log.summary": lambda library, _: list(library.request_log.summary()),
+    "request_log.total": lambda library, _: library.request_log.total().requests,
     "search": lambda library, _: list(library.search("harbour")),
     "tasks.counts": lambda library, _: [each for each in library.tasks.counts() if each.kind != REINDEX],
     # The ids are in the payload, where the handler does not find them.

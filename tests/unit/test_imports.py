@@ -31,7 +31,7 @@ _LAYERS = (
     {"library"},
     {"app"},
     {"_asgi", "_receiving"},
-    {"serving"},
+    {"request_logging", "serving"},
     {"testing"},
 )
 """From the bottom to the top: each imports what stands before it, and itself."""

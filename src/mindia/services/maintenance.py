@@ -34,6 +34,7 @@ Progress = Callable[[MaintenanceReport], object]
 
 _BATCH = 100
 _DELIVERIES = 1000
+_REQUESTS = 5_000
 _VECTORS = 1_000
 _NOT_SEARCHED = timedelta(minutes=1)
 """By then nobody searches a space any more that was replaced."""
@@ -331,6 +332,23 @@ class Maintenance(Handle):
             )
             removed += gone
             if gone < _DELIVERIES:
+                return removed
+
+    def remove_old_requests(self) -> int:
+        """Delete requests from the log that are older than `Settings.request_log_retention`, and return how many."""
+        from mindia.repositories import request_log
+
+        unit = OwnTransaction(self._database, ACROSS_TENANTS)
+        removed = 0
+        while True:
+            gone = unit.run(
+                lambda session: request_log.prune(
+                    session, older_than=self._settings.request_log_retention, limit=_REQUESTS
+                ),
+                single=True,
+            )
+            removed += gone
+            if gone < _REQUESTS:
                 return removed
 
     def renew_webhook_secrets(self) -> int:

@@ -106,6 +106,7 @@ class Housekeeping:
         maintenance.remove_uploads()
         maintenance.remove_login_failures()
         maintenance.remove_old_deliveries()
+        maintenance.remove_old_requests()
         maintenance.renew_webhook_secrets()
         maintenance.remove_retired_spaces()
         self.removed += removed
