@@ -16,11 +16,20 @@ from uuid import uuid4
 import attrs
 import psycopg
 import pytest
+from tests.faults.proxy import Moment, Proxy
 from tests.integration.library_calls import SETTINGS
 
 import mindia
 from mindia import Library, MemoryStorage, Mindia, RequestGroup, Settings
-from mindia.errors import ClosedError, DatabaseUnavailableError, InvalidError, MissingExtraError, PermissionDeniedError
+from mindia.errors import (
+    ClosedError,
+    ConnectionLostError,
+    DatabaseUnavailableError,
+    InvalidError,
+    MissingExtraError,
+    PermissionDeniedError,
+)
+from mindia.services import request_log_writer
 
 NOON = datetime(2024, 5, 3, 12, tzinfo=UTC)
 THAT_DAY: dict[str, Any] = {"since": NOON - timedelta(hours=12), "until": NOON + timedelta(hours=12)}
@@ -254,6 +263,28 @@ def test_old_requests_are_removed_by_maintenance(own: Mindia) -> None:
 
     assert own.maintenance.remove_old_requests() == 2
     assert [each.path for each in own.request_log.list(since=NOON)] == ["/new"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "state", "there"),
+    [(Moment.BEFORE, (0, 2, 0), 2), (Moment.ANSWERED, (0, 1, 1), 2)],
+    ids=["not committed", "committed, for all we know"],
+)
+def test_nothing_is_written_twice(
+    database_url: str, library: Library, monkeypatch: pytest.MonkeyPatch, moment: Moment,
+    state: tuple[int, int, int], there: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(request_log_writer, "_INTERVAL_S", 60.0)  # so that nobody else writes meanwhile
+    with Proxy(database_url) as proxy, mindia.connect(proxy.url, storage=MemoryStorage(), settings=SETTINGS) as behind:
+        behind.check()
+        log(behind.library(library.tenant_id), "/first")
+        proxy.cut_at(b"insert into mindia.request_logs" if moment is Moment.BEFORE else b"COMMIT", moment)
+        with pytest.raises(ConnectionLostError):
+            behind.request_log.flush()
+        log(behind.library(library.tenant_id), "/second")
+        behind.request_log.flush()
+        assert attrs.astuple(behind.request_log.buffer) == state
+    assert library.request_log.total(**THAT_DAY).requests == there
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -37,6 +37,7 @@ class _Here:
         self.due = threading.Event()
         self.thread: threading.Thread | None = None
         self.written = self.dropped = self.told = 0
+        self.may_be_there = False
         self.complained_at: float | None = None
 
 
@@ -154,37 +155,41 @@ class RequestLogWriter:
         if not batch:
             return
         written = 0
+        here.may_be_there = False
         try:
-            written = self._write_batch(batch)
+            written = self._write_batch(here, batch)
         except DatabaseUnavailableError:
-            kept = batch[: max(0, self._capacity - len(here.entries))]
-            here.entries.extendleft(reversed(kept))
-            batch = batch[len(kept) :]
+            # Of a commit whose end was not seen nobody knows: written again, its requests might be there twice.
+            if not here.may_be_there:
+                kept = batch[: max(0, self._capacity - len(here.entries))]
+                here.entries.extendleft(reversed(kept))
+                batch = batch[len(kept) :]
             raise
         except MindiaError as error:
-            # Of a commit whose end was not seen nobody knows: written again, its requests might be there twice.
             self._complain(here, str(error))
         finally:
             with here.lock:
                 here.written += written
                 here.dropped += len(batch) - written
 
-    def _write_batch(self, batch: list[Entry]) -> int:
+    def _write_batch(self, here: _Here, batch: list[Entry]) -> int:
         if not self._is_held_to_tenants:
             try:
-                return self._write_as(ACROSS_TENANTS, batch)
+                return self._write_as(here, ACROSS_TENANTS, batch)
             except RoleError:  # refused before anything was sent
                 self._is_held_to_tenants = True
         written = 0
         for tenant_id in sorted({entry.tenant_id for entry in batch} - {""}):
             own = [entry for entry in batch if entry.tenant_id == tenant_id]
-            written += self._write_as(Scope(tenant_id=request_log.tenant_of(own[0]), is_served=False), own)
+            written += self._write_as(here, Scope(tenant_id=request_log.tenant_of(own[0]), is_served=False), own)
         return written
 
-    def _write_as(self, scope: Scope, entries: Sequence[Entry]) -> int:
+    def _write_as(self, here: _Here, scope: Scope, entries: Sequence[Entry]) -> int:
         # Beside the pool: it shall not wait for connections that requests hold, nor they for this.
         with self._database.side_transaction(scope) as session:
-            return request_log.write(session, entries)
+            written = request_log.write(session, entries)
+            here.may_be_there = True
+        return written
 
     def _complain(self, here: _Here, reason: str, *, at_once: bool = False) -> None:
         """Log how many were dropped, once in a while."""
