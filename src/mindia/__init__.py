@@ -24,6 +24,9 @@ if _TYPE_CHECKING:
     from mindia.domain.analytics import RequestOrder as RequestOrder
     from mindia.domain.analytics import RequestStats as RequestStats
     from mindia.domain.analytics import RequestSummary as RequestSummary
+    from mindia.domain.analytics import StorageStats as StorageStats
+    from mindia.domain.analytics import TaskStats as TaskStats
+    from mindia.domain.analytics import TimeStep as TimeStep
     from mindia.domain.archives import ExportReport as ExportReport
     from mindia.domain.archives import ImportReport as ImportReport
     from mindia.domain.bulk import AddReport as AddReport
@@ -118,7 +121,7 @@ _HOMES = {
     "mindia.describing.openai_compatible": ("OpenAICompatibleDescriber",),
     "mindia.domain.analytics": (
         "RequestCount", "RequestGroup", "RequestLog", "RequestLogBuffer", "RequestOrder", "RequestStats",
-        "RequestSummary",
+        "RequestSummary", "StorageStats", "TaskStats", "TimeStep",
     ),
     "mindia.domain.archives": ("ExportReport", "ImportReport"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),

@@ -54,6 +54,7 @@ from mindia.services.request_log import AllRequests
 from mindia.services.request_log_writer import RequestLogWriter
 from mindia.services.search_router import SearchRouter
 from mindia.services.spaces import Spaces
+from mindia.services.statistics import Statistics
 from mindia.services.task_queue import TaskQueue
 from mindia.storage.base import Storage
 from mindia.storage.local import LocalStorage
@@ -207,6 +208,7 @@ class Mindia(Handle):
         events: What webhooks can be told of; hosts declare their own there.
         api_keys: Tells whose a token is.
         request_log: Requests that hosts have served, of all tenants and without one.
+        statistics: Storage and tasks over time, of all tenants.
         maintenance: Removes bytes that nothing points at.
     """
 
@@ -271,6 +273,7 @@ class Mindia(Handle):
         self._login_attempts = LoginAttempts(self._database, settings)
         self._request_log_writer = RequestLogWriter(self._database, capacity=settings.request_log_capacity)
         self.request_log = AllRequests(unit, self._request_log_writer)
+        self.statistics = Statistics(unit, tenant_id=None)
         self.maintenance = Maintenance(self._database, storage, settings)
         register_builtin(self._registry, self.maintenance, self.tasks)
         # Also at exit, and when the application is forgotten without being closed.

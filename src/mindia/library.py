@@ -41,6 +41,7 @@ class Library(Handle):
         users: Who may log in, and with which role.
         api_keys: The same for programs.
         request_log: Requests that the host has served for the tenant.
+        statistics: Storage and tasks over time.
     """
 
     def __init__(self, app: Mindia, context: TenantContext) -> None:
@@ -48,6 +49,7 @@ class Library(Handle):
         from mindia.services.media_store import MediaStore
         from mindia.services.request_log import TenantRequestLog
         from mindia.services.search_index import SearchIndex
+        from mindia.services.statistics import Statistics
         from mindia.services.users import Users
         from mindia.services.webhook_dispatcher import WebhookDispatcher
 
@@ -61,6 +63,7 @@ class Library(Handle):
         self.users = Users(context, app._passwords, app._login_attempts)
         self.api_keys = ApiKeys(context, app._known_keys)
         self.request_log = TenantRequestLog(context.tenant_id, context.as_admin, app._request_log_writer)
+        self.statistics = Statistics(context.as_member, tenant_id=context.tenant_id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of tenant {self.tenant_id}>"

@@ -63,6 +63,8 @@ CALLS_OF_THE_APPLICATION: dict[str, Callable[[Mindia], object]] = {
     "request_log.total": lambda app: app.request_log.total(),
     "run": lambda app: app.run(lambda _: None),
     "run_until_idle": lambda app: app.run_until_idle(),
+    "statistics.storage": lambda app: app.statistics.storage(),
+    "statistics.tasks": lambda app: app.statistics.tasks(),
     "tasks.cancel": lambda app: app.tasks.cancel(_ID),
     "tasks.counts": lambda app: app.tasks.counts(),
     "tasks.enqueue": lambda app: app.tasks.enqueue(_PAYLOAD),

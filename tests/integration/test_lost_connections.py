@@ -69,6 +69,8 @@ SINGLE_CALLS: dict[str, Callable[[Subject], object]] = {
     "request_log.list of all": lambda subject: subject.app.request_log.list(),
     "request_log.summary of all": lambda subject: subject.app.request_log.summary("tenant"),
     "request_log.total of all": lambda subject: subject.app.request_log.total(),
+    "statistics.storage of all": lambda subject: subject.app.statistics.storage(),
+    "statistics.tasks of all": lambda subject: subject.app.statistics.tasks("hour"),
     "tenants.create": lambda subject: subject.app.tenants.create("Globex"),
     "tenants.delete": lambda subject: subject.app.tenants.delete(subject.app.tenants.create("Initech").id),
     "tenants.export": _export,

@@ -63,6 +63,8 @@ LEAST_ROLE = {
     "request_log.summary": ADMIN,
     "request_log.total": ADMIN,
     "search": VIEWER,
+    "statistics.storage": MEMBER,
+    "statistics.tasks": MEMBER,
     "tasks.cancel": MEMBER,
     "tasks.counts": VIEWER,
     "tasks.enqueue": MEMBER,

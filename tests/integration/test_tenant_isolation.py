@@ -100,6 +100,8 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "request_log.summary": lambda library, _: list(library.request_log.summary()),
     "request_log.total": lambda library, _: library.request_log.total().requests,
     "search": lambda library, _: list(library.search("harbour")),
+    "statistics.storage": lambda library, _: library.statistics.storage(),
+    "statistics.tasks": lambda library, _: [each for each in library.statistics.tasks() if each.kind != REINDEX],
     "tasks.counts": lambda library, _: [each for each in library.tasks.counts() if each.kind != REINDEX],
     # The ids are in the payload, where the handler does not find them.
     "tasks.enqueue": lambda library, known: CALLS["tasks.enqueue"](library, known) and None,

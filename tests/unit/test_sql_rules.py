@@ -39,6 +39,8 @@ ACROSS_TENANTS = {
     "request_log._PRUNE": "what was logged long ago goes, of whichever tenant",
     "request_log._SUMMARIES_OF_ALL": "admins of the host look at the requests of all tenants",
     "spaces._RETIRED": "finds which spaces are left over, of whichever tenant",
+    "statistics._STORAGE_OF_ALL": "admins of the host look at what all tenants have stored",
+    "statistics._TASKS_OF_ALL": "admins of the host look at the tasks of all tenants",
     "task_claims.FAILED": "takes the tasks that the statement around it has found",
     "task_claims._CLAIM_LANES": "a worker works for all tenants",
     "task_claims._CLAIM_TENANTS": "a worker works for all tenants, in turns",

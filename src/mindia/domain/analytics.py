@@ -12,6 +12,7 @@ from uuid import UUID
 
 import attrs
 
+from mindia.domain.media import MediaKind
 from mindia.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -186,3 +187,54 @@ class RequestLogBuffer:
     waiting: int
     written: int
     dropped: int
+
+
+class TimeStep(StrEnum):
+    """What is counted together, in UTC."""
+
+    HOUR = "hour"
+    DAY = "day"
+
+
+@attrs.frozen(kw_only=True)
+class StorageStats:
+    """What was stored in an hour or a day, and is still there.
+
+    Attributes:
+        begins_at: When it begins, in UTC.
+        kind: The kind of the items.
+        items: How many.
+        total_bytes: Their sizes together.
+    """
+
+    begins_at: datetime
+    kind: MediaKind
+    items: int
+    total_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class TaskStats:
+    """What became of the tasks that were enqueued in an hour or a day.
+
+    Attributes:
+        begins_at: When it begins, in UTC.
+        kind: Their type.
+        tasks: How many.
+        completed: How many of them have succeeded.
+        failed: How many have failed for good.
+        cancelled: How many were called off.
+        retries: How often they were tried again, all together.
+        mean_run_s: How long the last attempt of those that succeeded took, in seconds, on average.
+        mean_wait_s: How long they had waited for it since they were due.
+    """
+
+    begins_at: datetime
+    kind: str
+    tasks: int
+    completed: int
+    failed: int
+    cancelled: int
+    retries: int
+    mean_run_s: float
+    mean_wait_s: float
