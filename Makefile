@@ -4,8 +4,7 @@
 # make check   lint and types
 # make format  formats the code
 # make bench   measures NAME, a script of benchmarks: startup, ingest, find, isolation, tasks, storage, verify, webhooks,
-#              search or retrieval (QUICK=1: few repeats, JSON=file: writes the figures there as well)
-# make bench   measures NAME=startup, ingest, find, tasks, webhooks or analytics (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+#              search, retrieval or analytics (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.

@@ -27,6 +27,7 @@ from tests.integration.media_rows import Host, four_kinds, register, sweep_all
 import mindia
 from mindia import (
     ExportReport,
+    Image,
     Library,
     LocalStorage,
     MediaLimits,
@@ -121,6 +122,7 @@ def test_what_an_item_says_is_in_the_archive_field_by_field(
         metadata={"n": None, "b": True, "i": 4, "f": 2.5, "s": "猫", "l": [1, [2]], "o": {"a": {}}},
         expires_at=expires_at,
     )
+    assert isinstance(item, Image)
     changed = library.media.update(item, filename="katze.jpg")
 
     app.tenants.export(tenant.id, path)
