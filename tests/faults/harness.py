@@ -34,7 +34,7 @@ from tests.faults import child as child_side
 
 from mindia.db.embedded import EmbeddedServer
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 """How long a condition is waited for. A wait that ends by this has failed."""
 
 _ROOT = Path(__file__).parents[2]

@@ -88,7 +88,7 @@ class ReceiverThread:
         """Return the ids of what came, in order."""
         return [each.webhook_id for each in list(self.received) if path in (None, each.path)]
 
-    def wait_for(self, count: int, *, path: str | None = None, timeout_s: float = 30.0) -> None:
+    def wait_for(self, count: int, *, path: str | None = None, timeout_s: float = 60.0) -> None:
         """Wait until so many requests have come."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.ids(path)) >= count, timeout_s), (
