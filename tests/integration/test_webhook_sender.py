@@ -28,6 +28,7 @@ from tests.integration.hostile_receivers import (
 
 from mindia.delivery.addresses import Guard
 from mindia.delivery.sender import Sender, SendResult, parse_retry_after
+from mindia.domain.webhooks import AttemptOutcome
 
 T = TypeVar("T")
 
