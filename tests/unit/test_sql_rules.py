@@ -65,6 +65,8 @@ ACROSS_TENANTS = {
     "time_shift._STAGED": "for tests of hosts: time passes for all tenants",
     "time_shift._DELETED": "for tests of hosts: time passes for all tenants",
     "time_shift._EVENTS": "for tests of hosts: time passes for all tenants",
+    "time_shift._UPLOADS": "for tests of hosts: time passes for all tenants",
+    "time_shift._ENDPOINTS": "for tests of hosts: time passes for all tenants",
     "webhook_ends._ENDED": "fenced by the token, which the claim gave out",
     "webhook_log._PRUNE": "what has ended long ago goes, of whichever tenant",
     "webhook_log._PRUNE_LEASES": "leases that nobody renewed go, of whichever tenant",

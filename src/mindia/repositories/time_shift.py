@@ -16,8 +16,18 @@ _API_KEYS = "update mindia.api_keys set expires_at = expires_at - %s::interval w
 _LOGIN_FAILURES = "update mindia.login_failures set expires_at = expires_at - %s::interval"
 _STAGED = "update mindia.staged_objects set leased_at = leased_at - %s::interval"
 _DELETED = "update mindia.deleted_objects set next_attempt_at = next_attempt_at - %s::interval"
+_UPLOADS = """
+update mindia.uploads set expires_at = expires_at - %(by)s::interval, sweep_at = sweep_at - %(by)s::interval
+"""
 _EVENTS = """
-update mindia.webhook_events set next_attempt_at = next_attempt_at - %s::interval where delivery_status = 'pending'
+update mindia.webhook_events
+set next_attempt_at = next_attempt_at - %(by)s::interval, held_until = held_until - %(by)s::interval
+where delivery_status = 'pending'
+"""
+_ENDPOINTS = """
+update mindia.webhook_states
+set open_until = open_until - %(by)s::interval, failing_since = failing_since - %(by)s::interval,
+    tokens_at = tokens_at - %(by)s::interval
 """
 
 
@@ -33,4 +43,6 @@ def shift(session: Session, by: timedelta) -> None:
     session.execute(_LOGIN_FAILURES, (by,))
     session.execute(_STAGED, (by,))
     session.execute(_DELETED, (by,))
-    session.execute(_EVENTS, (by,))
+    session.execute(_UPLOADS, {"by": by})
+    session.execute(_EVENTS, {"by": by})
+    session.execute(_ENDPOINTS, {"by": by})
