@@ -52,6 +52,9 @@ def encoded(
                 inputs = next(batches, None)
                 if inputs is not None:
                     registered = _registered_alike(registry, inputs)
+                    if before is None and len(inputs) < _BATCH:  # the only ones: there is nothing to do meanwhile
+                        yield _encode(registered, new_of(registered), inputs)
+                        return
                     encoding = beside.submit(_encode, registered, new_of(registered), inputs)
             except Exception:
                 if before is not None:
