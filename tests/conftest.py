@@ -70,37 +70,48 @@ def roles(server_url: str) -> Iterator[Roles]:
 @pytest.fixture(scope="session")
 def application_url(database_url: str, roles: Roles) -> str:
     """The database that the tests share, as a role that row-level security holds to one tenant."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    return as_application(database_url, roles)
+
+
+def as_application(url: str, roles: Roles) -> str:
+    """Give the roles what they need on a database, and return it as the application's role."""
+    with psycopg.connect(url, autocommit=True) as connection:
         set_up(connection, application=roles.application, worker=roles.worker)
-        if password := conninfo_to_dict(database_url).get("password"):
+        if password := conninfo_to_dict(url).get("password"):
             connection.execute(
                 sql.SQL("alter role {} password {}").format(sql.Identifier(roles.application), sql.Literal(password))
             )
-    return make_conninfo(database_url, user=roles.application)
+    return make_conninfo(url, user=roles.application)
 
 
 @pytest.fixture(scope="session")
-def database_url(server_url: str, roles: Roles) -> Iterator[str]:  # noqa: ARG001 - dropped before the roles
-    """A database with Mindia's tables, shared by the tests: each makes tenants of its own."""
-    with _database(server_url) as url:
+def template(server_url: str) -> Iterator[str]:
+    """The name of a database with Mindia's tables and nothing in them, which others are copies of."""
+    with database(server_url) as url:
         with mindia.connect(url, storage=mindia.MemoryStorage()) as app:
             app.migrate()
+        yield str(conninfo_to_dict(url)["dbname"])
+
+
+@pytest.fixture(scope="session")
+def database_url(server_url: str, template: str, roles: Roles) -> Iterator[str]:  # noqa: ARG001 - dropped before the roles
+    """A database with Mindia's tables, shared by the tests: each makes tenants of its own."""
+    with database(server_url, template=template) as url:
         yield url
 
 
 @pytest.fixture
 def empty_database_url(server_url: str) -> Iterator[str]:
     """A database without Mindia's tables, for one test."""
-    with _database(server_url) as url:
+    with database(server_url) as url:
         yield url
 
 
 @pytest.fixture
-def fresh_database_url(empty_database_url: str) -> str:
+def fresh_database_url(server_url: str, template: str) -> Iterator[str]:
     """A database with Mindia's tables and nothing in them, for one test: for those that count what there is."""
-    with mindia.connect(empty_database_url, storage=mindia.MemoryStorage()) as app:
-        app.migrate()
-    return empty_database_url
+    with database(server_url, template=template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -133,10 +144,13 @@ def host(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
 
 
 @contextmanager
-def _database(server_url: str) -> Iterator[str]:
+def database(server_url: str, *, template: str = "template1") -> Iterator[str]:
+    """A database that is there for as long as the block runs: empty, or a copy of another one."""
     name = f"mindia_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
         try:
             yield make_conninfo(server_url, dbname=name)
         finally:

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import attrs
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from tests.conftest import Roles
+from psycopg.conninfo import make_conninfo
+from tests.conftest import Roles, as_application, database
 from tests.integration.queue_jobs import SETTINGS, Handler, Job, Owner
 
 import mindia
 from mindia import Library, MemoryStorage, Mindia, Settings
-from mindia.db.roles import set_up
 
 
 @pytest.fixture(scope="module")
-def _queue_owner_url(server_url: str, roles: Roles) -> Iterator[str]:
-    name = f"mindia_test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        url = make_conninfo(server_url, dbname=name)
-        with mindia.connect(url, storage=MemoryStorage()) as app:
-            app.migrate()
-        with psycopg.connect(url, autocommit=True) as owner:
-            set_up(owner, application=roles.application, worker=roles.worker)
-            if password := conninfo_to_dict(url).get("password"):
-                owner.execute(
-                    sql.SQL("alter role {} password {}").format(
-                        sql.Identifier(roles.application), sql.Literal(password)
-                    )
-                )
+def _queue_owner_url(server_url: str, template: str, roles: Roles) -> Iterator[str]:
+    with database(server_url, template=template) as url:
+        as_application(url, roles)
         yield url
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
