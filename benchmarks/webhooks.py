@@ -285,7 +285,7 @@ def _claims(place: Place, sizes: Sizes) -> list[Figure]:
         )
         times.append((time.perf_counter() - began) * 1000)
         assert len(claim.deliveries) > 100
-        unit.run(lambda session, claim=claim: webhook_outbox.give_back(session, claim.deliveries))  # type: ignore[misc]
+        unit.run(lambda session, claim=claim: webhook_outbox.give_back(session, claim.deliveries))  # type: ignore[misc]  # mypy cannot type the default
     name = f"claim of 256, {sizes.waiting:,} wait over {sizes.waiting_endpoints:,}"
     return [
         Figure(name=f"{name}, p50, ms", value=_percentile(times, 50), goal=Goal(60)),

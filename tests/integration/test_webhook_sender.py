@@ -28,7 +28,6 @@ from tests.integration.hostile_receivers import (
 
 from mindia.delivery.addresses import Guard
 from mindia.delivery.sender import Sender, SendResult, parse_retry_after
-from mindia.domain.webhooks import AttemptOutcome
 
 T = TypeVar("T")
 
@@ -62,12 +61,11 @@ def test_a_hostile_receiver_has_its_outcome_in_time_and_within_bounds(case: Case
         async with running(case.behaviour, reads=case.reads) as receiver:
             return await _send(sender, receiver.url), receiver
 
-    result, receiver = _run(work)
+    # What ends by its bytes has the time for them, however busy the machine is.
+    patience_s = 15.0 if case.error_code == "too_much" else 1.0
+    result, receiver = _run(work, _sender(_LOOPBACK, timeout_s=patience_s))
 
-    told = (result.outcome, result.status_code, result.error_code)
-    # A flood reaches the limit of bytes or that of time, whichever a busy machine comes to first.
-    floods = {(AttemptOutcome.TIMED_OUT, None, "timeout")} if case.error_code == "too_much" else set()
-    assert told in {(case.outcome, case.status_code, case.error_code), *floods}
+    assert (result.outcome, result.status_code, result.error_code) == (case.outcome, case.status_code, case.error_code)
     if case.response is not None or not result.response:
         assert result.response == case.response
     assert result.address in ("127.0.0.1", None)
