@@ -24,6 +24,7 @@ from mindia.domain.tenants import Tenant, TenantStatus
 from mindia.errors import InvalidError, NotFoundError, ObjectNotFoundError, StorageError, StorageUnavailableError
 from mindia.repositories import tenants, verification
 from mindia.repositories.verification import ItemBytes
+from mindia.services._allowance import Allowance
 from mindia.services._keys import id_in
 from mindia.services._named import shown
 from mindia.services.verification import hash_of
@@ -84,11 +85,10 @@ class Copying:
         self._old, self._new = old, new
         self._only = tenant.id if isinstance(tenant, Tenant) else tenant
         self._place = _Place() if after is None else _place_of(after)
-        self._left = limit
+        self._allowance = Allowance(limit, cancel)
         self._concurrency = concurrency
         self._is_dry_run = dry_run
         self._progress = progress
-        self._cancel = cancel
         self._copied = self._bytes = self._there = self._failed = 0
         self._problems: list[CopyProblem] = []
         self._error: Exception | None = None
@@ -128,7 +128,7 @@ class Copying:
 
     def _copy_tenant(self, tenant: Tenant, pool: ThreadPoolExecutor) -> bool:
         listing = self._old.list(tenant.s3_bucket, after=self._place.key)
-        while (size := self._room()) > 0:
+        while (size := self._allowance.next(_BATCH)) > 0:
             batch = list(islice(listing, size))
             if not batch:
                 self._settle(tenant)
@@ -206,14 +206,8 @@ class Copying:
                 single=True,
             )
 
-    def _room(self) -> int:
-        if self._cancel is not None and self._cancel.is_set():
-            return 0
-        return _BATCH if self._left is None else min(_BATCH, self._left)
-
     def _spend(self, number: int) -> None:
-        if self._left is not None:
-            self._left -= number
+        self._allowance.spend(number)
         if self._progress is not None:
             self._progress(self._report())
 

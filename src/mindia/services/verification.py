@@ -23,6 +23,7 @@ from mindia.domain.tenants import Tenant, TenantStatus
 from mindia.errors import InvalidError, NotFoundError, ObjectNotFoundError, StorageError, StorageUnavailableError
 from mindia.repositories import media, tenants, verification
 from mindia.repositories.verification import NamedKey, StoredItem
+from mindia.services._allowance import Allowance
 from mindia.services._keys import id_in
 from mindia.services._named import named
 from mindia.services.repairing import Repairs
@@ -84,10 +85,9 @@ class Verification:
         self._place = place_of(after) if after is not None else BEGINNING
         # As a part of the place: a run that goes on elsewhere goes on with the same draw.
         self._salt = self._place.salt if after is not None else random.getrandbits(64)
-        self._left = limit
+        self._allowance = Allowance(limit, cancel)
         self._concurrency = concurrency
         self._progress = progress
-        self._cancel = cancel
         self._counts: Counter[str] = Counter()
         self._found: Counter[Problem] = Counter()
         self._repaired: Counter[Problem] = Counter()
@@ -139,7 +139,7 @@ class Verification:
         return self._verify_objects(tenant, self._place)
 
     def _verify_items(self, tenant: Tenant, place: ItemsPlace, pool: ThreadPoolExecutor) -> bool:
-        while (size := self._room()) > 0:
+        while (size := self._allowance.next(_BATCH)) > 0:
             read = partial(
                 verification.stored_items, tenant_id=tenant.id, after=(place.uploaded_at, place.media_id), limit=size
             )
@@ -206,7 +206,7 @@ class Verification:
 
     def _verify_objects(self, tenant: Tenant, place: ObjectsPlace) -> bool:
         listing = self._storage.list(tenant.s3_bucket, after=place.key)
-        while (size := self._room()) > 0:
+        while (size := self._allowance.next(_BATCH)) > 0:
             batch = list(islice(listing, size))
             if not batch:
                 return True
@@ -243,15 +243,8 @@ class Verification:
             self._findings.append(finding)
         _log.warning("tenant %s: %s (%s)", finding.tenant_id, finding.detail, finding.problem)
 
-    def _room(self) -> int:
-        """Return how many may be looked at next; none where the run is to end."""
-        if self._cancel is not None and self._cancel.is_set():
-            return 0
-        return _BATCH if self._left is None else min(_BATCH, self._left)
-
     def _spend(self, number: int) -> None:
-        if self._left is not None:
-            self._left -= number
+        self._allowance.spend(number)
         if self._progress is not None:
             self._progress(self._report())
 
