@@ -257,6 +257,15 @@ class OwnTransaction:
         # The first try was still being committed; now that it has been, `work` finds what it wrote.
         return self._once(work, repeated=True)
 
+    def exhaust(self, work: Callable[[Session], int], *, batch: int) -> int:
+        """Run `work`, each time in a transaction of its own, until it does less than a batch; return what it did."""
+        done = 0
+        while True:
+            latest = self.run(work)
+            done += latest
+            if latest < batch:
+                return done
+
     def _once(self, work: Callable[[Session], T], *, repeated: bool = False, single: bool = False) -> T:
         with self._begin(self._scope, single=single) as session:
             session.repeated = repeated

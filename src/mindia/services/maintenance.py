@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -323,33 +324,21 @@ class Maintenance(Handle):
 
         unit = OwnTransaction(self._database, ACROSS_TENANTS)
         unit.run(webhook_log.prune_leases)
-        removed = 0
-        while True:
-            gone = unit.run(
-                lambda session: webhook_log.prune(
-                    session, older_than=self._settings.webhook_retention, limit=_DELIVERIES
-                )
-            )
-            removed += gone
-            if gone < _DELIVERIES:
-                return removed
+        return unit.exhaust(
+            lambda session: webhook_log.prune(session, older_than=self._settings.webhook_retention, limit=_DELIVERIES),
+            batch=_DELIVERIES,
+        )
 
     def remove_old_requests(self) -> int:
         """Delete requests from the log that are older than `Settings.request_log_retention`, and return how many."""
         from mindia.repositories import request_log
 
-        unit = OwnTransaction(self._database, ACROSS_TENANTS)
-        removed = 0
-        while True:
-            gone = unit.run(
-                lambda session: request_log.prune(
-                    session, older_than=self._settings.request_log_retention, limit=_REQUESTS
-                ),
-                single=True,
-            )
-            removed += gone
-            if gone < _REQUESTS:
-                return removed
+        return OwnTransaction(self._database, ACROSS_TENANTS).exhaust(
+            lambda session: request_log.prune(
+                session, older_than=self._settings.request_log_retention, limit=_REQUESTS
+            ),
+            batch=_REQUESTS,
+        )
 
     def renew_webhook_secrets(self) -> int:
         """Encrypt with `Settings.secret_key` what is encrypted with one of `Settings.previous_secret_keys`.
@@ -408,18 +397,8 @@ class Maintenance(Handle):
         if older_than < timedelta():
             raise InvalidError(f"older_than must not be negative: {older_than!r}")
         unit = OwnTransaction(self._database, ACROSS_TENANTS)
-        removed = 0
-        for tenant_id, space_id in unit.run(
-            lambda session: spaces.retired(session, older_than=older_than, limit=_BATCH), single=True
-        ):
-            while True:
-                gone = unit.run(
-                    lambda session, key=(tenant_id, space_id): spaces.prune(session, *key, limit=_VECTORS)  # type: ignore[misc]  # mypy cannot type the default
-                )
-                removed += gone
-                if gone < _VECTORS:
-                    break
-        return removed
+        retired = unit.run(lambda session: spaces.retired(session, older_than=older_than, limit=_BATCH), single=True)
+        return sum(unit.exhaust(partial(_prune_space, key=key), batch=_VECTORS) for key in retired)
 
     def remove_deleted_tenants(
         self,
@@ -508,3 +487,9 @@ def _of_items(tenant_id: UUID, media_ids: Sequence[UUID]) -> list[FoundObject]:
 
 def _found(each: objects.StagedObject | objects.DeletedObject | uploads.UploadRow, key: str | None) -> FoundObject:
     return FoundObject(tenant_id=each.tenant_id, id=each.id, s3_bucket=each.s3_bucket, s3_key=key)
+
+
+def _prune_space(session: Session, *, key: tuple[UUID, int]) -> int:
+    from mindia.repositories import spaces
+
+    return spaces.prune(session, *key, limit=_VECTORS)

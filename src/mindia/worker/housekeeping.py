@@ -149,13 +149,9 @@ class Housekeeping:
         """Delete the tasks that finished longer ago than `Settings.task_retention`, and return how many."""
         older_than: timedelta = self._runtime.settings.task_retention
         made_before = uuid7_of(datetime.now(UTC) - older_than)
-        pruned = 0
-        while True:
-            gone = self._unit.run(
-                lambda session: task_control.prune(
-                    session, made_before=made_before, older_than=older_than, limit=_PRUNE_BATCH
-                )
-            )
-            pruned += gone
-            if gone < _PRUNE_BATCH:
-                return pruned
+        return self._unit.exhaust(
+            lambda session: task_control.prune(
+                session, made_before=made_before, older_than=older_than, limit=_PRUNE_BATCH
+            ),
+            batch=_PRUNE_BATCH,
+        )
