@@ -177,8 +177,8 @@ class Recorder:
     def _work(self) -> None:
         while (ended := self._given.get()) is not None:
             plan = Plan()
-            outcomes = self._ends.plan(plan, ended)
             try:
+                outcomes = self._ends.plan(plan, ended)
                 plan.run(self._database)
             except Exception as error:  # noqa: BLE001 - handed on: what is not recorded must not be forgotten
                 self._told.put(Recorded(ended=ended, error=error))
