@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.conftest import Roles
+from tests.conftest import Roles, database
 from tests.corpus.odd_documents import DOCUMENTS
 from tests.corpus.odd_images import IMAGES
 from tests.corpus.odd_names import ODD_NAMES
@@ -247,21 +247,17 @@ said = st.builds(
 
 @pytest.fixture(scope="module")
 def both(
-    application_url: str, server_url: str, roles: Roles, tmp_path_factory: pytest.TempPathFactory
+    application_url: str, server_url: str, template: str, roles: Roles, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Mindia, Mindia]]:
     """Two installations for many tenants, with parsers in the process itself."""
-    from tests.conftest import _database
-
     folder = tmp_path_factory.mktemp("both")
     here = attrs.evolve(QUICK, worker_role=roles.worker)
-    with _database(server_url) as url:
-        with mindia.connect(url, storage=mindia.MemoryStorage()) as owner:
-            owner.migrate()
-        with (
-            mindia.connect(application_url, storage=LocalStorage(folder / "here"), settings=here) as app,
-            installation(url, roles, folder / "there", settings=QUICK) as other,
-        ):
-            yield app, other
+    with (
+        database(server_url, template=template) as url,
+        mindia.connect(application_url, storage=LocalStorage(folder / "here"), settings=here) as app,
+        installation(url, roles, folder / "there", settings=QUICK) as other,
+    ):
+        yield app, other
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
