@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], type[Exception],
     ),
     "metadata that is none": (lambda _: samples.image(), {"metadata": ["a"]}, InvalidError, "not list"),
     "expiry without time zone": (
-        lambda _: samples.image(), {"expires_at": datetime(2999, 1, 1)}, InvalidError, "time zone",  # noqa: DTZ001
+        lambda _: samples.image(), {"expires_at": datetime(2999, 1, 1)}, InvalidError, "time zone",  # noqa: DTZ001 - refused for that
     ),
 }  # fmt: skip
 

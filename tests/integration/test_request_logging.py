@@ -251,7 +251,7 @@ def test_requests_of_flask_are_logged(options: dict[str, Any], logged: Any) -> N
     def media(number: int) -> dict[str, int]:
         return {"number": number, "size": len(request.get_data())}
 
-    host.wsgi_app = RequestLogMiddleware(host.wsgi_app, **options)  # type: ignore[method-assign]
+    host.wsgi_app = RequestLogMiddleware(host.wsgi_app, **options)  # type: ignore[method-assign]  # as Flask documents it
     answer = Client(host.wsgi_app).post(
         "/media/17?page=2&api_key=hunter2", data=b"abcde", headers={"User-Agent": "curl/8"},
         environ_base={"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.1"},

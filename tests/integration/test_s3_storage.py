@@ -57,7 +57,7 @@ def uploads(storage: S3Storage, bucket: str) -> list[str]:
 
 def post(http: PoolManager, form: UploadForm, content: bytes, **changed: str) -> HTTPResponse:
     fields: dict[str, Any] = {**form.fields, **changed, "file": ("cat.jpg", content)}
-    return http.request("POST", form.url, fields=fields)  # type: ignore[return-value]
+    return http.request("POST", form.url, fields=fields)  # type: ignore[return-value]  # what the library gives has no narrower type
 
 
 @pytest.mark.parametrize("size", [_PART - 1, _PART, _PART + 1, 2 * _PART, 3 * _PART + 7])
@@ -88,7 +88,7 @@ class _Failing(io.RawIOBase):
 
 def test_a_source_that_fails_in_a_later_part_leaves_neither_object_nor_parts(storage: S3Storage, bucket: str) -> None:
     with pytest.raises(OSError, match="no more"):
-        storage.put(bucket, "a", _Failing(content_of(3 * _PART)), content_type="video/mp4")  # type: ignore[arg-type]
+        storage.put(bucket, "a", _Failing(content_of(3 * _PART)), content_type="video/mp4")  # type: ignore[arg-type]  # no more of it is used, or it is refused
 
     assert listed(storage, bucket) == {}
     assert uploads(storage, bucket) == []
@@ -116,7 +116,7 @@ def test_an_upload_that_is_removed_under_its_writer_may_be_tried_again(storage: 
     source = _Interrupted(content_of(4 * _PART), lambda: storage.delete(bucket, ["a"]))
 
     with pytest.raises(StorageUnavailableError, match="removed by another") as raised:
-        storage.put(bucket, "a", source, content_type="video/mp4")  # type: ignore[arg-type]
+        storage.put(bucket, "a", source, content_type="video/mp4")  # type: ignore[arg-type]  # no more of it is used, or it is refused
 
     assert raised.value.retryable
     assert listed(storage, bucket) == {}

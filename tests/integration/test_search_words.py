@@ -137,7 +137,7 @@ def test_a_picture_without_structure_is_like_none(library: Library, size: int) -
 
 REFUSED: dict[str, Callable[[Library], Any]] = {
     "a query of 1 MB": lambda library: library.search("x" * 1_000_000),
-    "a query that is no text": lambda library: library.search(5),  # type: ignore[arg-type]
+    "a query that is no text": lambda library: library.search(5),  # type: ignore[arg-type]  # no more of it is used, or it is refused
     "no limit": lambda library: library.search("cat", limit=0),
     "a limit of a million": lambda library: library.search("cat", limit=1_000_000),
     "a limit that is no number": lambda library: library.search("cat", limit=True),
@@ -148,9 +148,9 @@ REFUSED: dict[str, Callable[[Library], Any]] = {
     "a similarity beyond 1": lambda library: library.search("cat", min_similarity=1.5),
     "a place of nowhere": lambda library: library.search("cat", after="nowhere"),
     "too many ids": lambda library: library.search("cat", ids=[uuid4()] * 10_001),
-    "ids that are none": lambda library: library.search("cat", without_ids=["x"]),  # type: ignore[list-item]
-    "an unknown filter": lambda library: library.search("cat", colour="red"),  # type: ignore[call-arg]
-    "an unknown operator": lambda library: library.search("cat", metadata={"a": {1}}),  # type: ignore[dict-item]
+    "ids that are none": lambda library: library.search("cat", without_ids=["x"]),  # type: ignore[list-item]  # refused for that
+    "an unknown filter": lambda library: library.search("cat", colour="red"),  # type: ignore[call-arg]  # refused for that
+    "an unknown operator": lambda library: library.search("cat", metadata={"a": {1}}),  # type: ignore[dict-item]  # refused for that
     "a vector that is too short": lambda library: library.index.similar_to_vector([1.0] * 7),
     "a vector with NaN": lambda library: library.index.similar_to_vector([math.nan] * 768),
     "a vector of zeros": lambda library: library.index.similar_to_vector([0.0] * 768),
@@ -189,7 +189,7 @@ def test_a_place_belongs_to_its_search(library: Library) -> None:
     assert len(library.search("harbour", limit=5, after=place)) == 2
     for query, how in (("quay", {}), ("harbour", {"mode": "text"}), ("harbour", {"kind": "image"})):
         with pytest.raises(InvalidError, match="same search"):
-            library.search(query, after=place, **how)  # type: ignore[arg-type]
+            library.search(query, after=place, **how)  # type: ignore[arg-type]  # no more of it is used, or it is refused
 
 
 def test_what_is_like_an_unknown_item_or_one_without_a_vector_is_not_found(library: Library) -> None:

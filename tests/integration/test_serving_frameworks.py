@@ -157,7 +157,7 @@ def test_it_stands_beside_an_application_of_flask(app: Mindia, library: Library)
     from flask import Flask
 
     host = Flask(__name__)
-    host.wsgi_app = DispatcherMiddleware(host.wsgi_app, {"/media": MediaFiles(app)})  # type: ignore[method-assign]
+    host.wsgi_app = DispatcherMiddleware(host.wsgi_app, {"/media": MediaFiles(app)})  # type: ignore[method-assign]  # as Flask documents it
     upload: Upload = library.media.begin_upload("a.jpg")
     client = Client(host.wsgi_app)
     answer = client.post(

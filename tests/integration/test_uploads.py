@@ -361,7 +361,7 @@ def test_of_many_that_complete_it_at_once_one_does(library: Library, tenant: Ten
         results = list(pool.map(complete, range(4)))
 
     (staged,) = [result for result in results if not isinstance(result, Exception)]
-    assert set(listed(storage, tenant.s3_bucket)) == {f"originals/{staged.id}"}  # type: ignore[attr-defined]
+    assert set(listed(storage, tenant.s3_bucket)) == {f"originals/{staged.id}"}  # type: ignore[attr-defined]  # gathered as an object by the thread above
 
 
 def test_an_aborted_upload_leaves_nothing_and_takes_nothing(library: Library, tenant: Tenant, storage: Storage) -> None:

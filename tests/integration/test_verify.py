@@ -322,7 +322,7 @@ def test_what_is_deleted_meanwhile_is_not_missing(app: Mindia, library: Library,
             return super().open(bucket, key)
 
     item = library.media.add(samples.image())
-    app.maintenance._storage = Deleting(app.storage.root)  # type: ignore[attr-defined]
+    app.maintenance._storage = Deleting(app.storage.root)  # type: ignore[attr-defined]  # the store is a folder here
 
     assert app.maintenance.verify(tenant=tenant, concurrency=1).findings == ()
 

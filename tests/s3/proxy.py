@@ -122,11 +122,11 @@ class _Server(ThreadingHTTPServer):
         self.daemon_threads = False
         self._open: set[socket.socket] = set()
 
-    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]  # with a name of its own
         self._open.add(request)
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]  # as above
         self._open.discard(request)
         super().shutdown_request(request)
 

@@ -315,7 +315,7 @@ def main() -> None:
                 print(f"S3 server: {fetch(CACHE)}")  # noqa: T201 - a command
         except NotAvailableError as error:
             # The tests are skipped then, or fail.
-            print(f"no S3 server: {error}")  # noqa: T201
+            print(f"no S3 server: {error}")  # noqa: T201 - a command
 
 
 if __name__ == "__main__":

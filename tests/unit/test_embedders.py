@@ -101,7 +101,7 @@ def test_short_vectors_are_padded_which_leaves_their_cosine_as_it_is() -> None:
 
 def test_vectors_of_any_size_keep_their_direction() -> None:
     for scale in (1e-20, 1e-3, 1e20, 3e37):
-        made = FunctionEmbedder(lambda texts, s=scale: [[s, s, 0]] * len(texts), model_name="m", dimensions=3)  # type: ignore[misc]
+        made = FunctionEmbedder(lambda texts, s=scale: [[s, s, 0]] * len(texts), model_name="m", dimensions=3)  # type: ignore[misc]  # mypy cannot type the default
         (found,) = Vectors().queries(made, ["a"], tenant_id=_TENANT)
         assert found[:3].tolist() == pytest.approx([0.70710677, 0.70710677, 0])
 

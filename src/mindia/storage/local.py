@@ -53,8 +53,8 @@ class LocalStorage:
         source: BinaryIO,
         *,
         content_type: str,  # noqa: ARG002 - of the port, as the next two
-        disposition: str | None = None,  # noqa: ARG002
-        region: str | None = None,  # noqa: ARG002
+        disposition: str | None = None,  # noqa: ARG002 - of the port; files have none
+        region: str | None = None,  # noqa: ARG002 - of the port; files have none
     ) -> None:
         """Store an object."""
         check_bucket(bucket)

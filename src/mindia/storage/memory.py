@@ -27,8 +27,8 @@ class MemoryStorage:
         source: BinaryIO,
         *,
         content_type: str,  # noqa: ARG002 - of the port, as the next two
-        disposition: str | None = None,  # noqa: ARG002
-        region: str | None = None,  # noqa: ARG002
+        disposition: str | None = None,  # noqa: ARG002 - of the port; there is none here
+        region: str | None = None,  # noqa: ARG002 - of the port; there is none here
     ) -> None:
         """Store an object."""
         _check(bucket, key)
