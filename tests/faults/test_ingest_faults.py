@@ -135,7 +135,7 @@ def test_bytes_of_a_transaction_that_was_rolled_back_after_the_grace_period_are_
 def test_ingest_goes_on_by_itself_after_postgresql_was_restarted(
     place: _Place, fault: Callable[[Server], None]
 ) -> None:
-    ours = place.app.library(place.tenant)
+    ours = place.app.library(place.app.tenants.create("Umbrella"))  # the child deletes what it finds in its own
     ours.media.add(place.samples / "teal.jpg")
     child = place.start_ingest(sweep_s=3600)
     child.wait_until_ready()
