@@ -33,6 +33,7 @@ _LAYERS = (
     {"_asgi", "_receiving"},
     {"request_logging", "serving"},
     {"testing"},
+    {"cli"},
 )
 """From the bottom to the top: each imports what stands before it, and itself."""
 
