@@ -3,6 +3,7 @@
 # make slow    the tests that take too long for that
 # make check   lint and types
 # make format  formats the code
+# make aio     writes the services of mindia.aio anew, after a synchronous one has changed
 # make bench   measures NAME, a script of benchmarks: startup, ingest, find, isolation, tasks, storage, verify, webhooks,
 #              search, retrieval or analytics (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
@@ -19,7 +20,7 @@ HOME_FOLDER ?= .mindia
 # A process for each core, each with a PostgreSQL server of its own.
 PYTEST_ARGS ?= -n auto --dist loadfile -m "not slow"
 
-.PHONY: demo test slow s3-server check format bench clean
+.PHONY: demo test slow s3-server check format aio bench clean
 .DELETE_ON_ERROR:
 
 test: check s3-server
@@ -41,6 +42,9 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
+
+aio: $(VENV)/.dev
+	$(RUN) tools/aio.py
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")

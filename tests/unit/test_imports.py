@@ -30,6 +30,7 @@ _LAYERS = (
     {"services"},
     {"library"},
     {"app"},
+    {"aio"},
     {"_asgi", "_receiving"},
     {"request_logging", "serving"},
     {"testing"},
