@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from enum import Enum
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -200,6 +201,12 @@ def connect(
     )
 
 
+class _Only(Enum):
+    """Stands for the only tenant; None is rather an id that got lost, and must not lead to somebody's media."""
+
+    TENANT = "the only tenant"
+
+
 class Mindia(Handle):
     """An application's media layer. Made by `local` or `connect`; thread-safe; a context manager.
 
@@ -288,7 +295,9 @@ class Mindia(Handle):
     def __repr__(self) -> str:
         return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
 
-    def library(self, tenant: Tenant | UUID | None = None, *, user: User | ApiKey | UUID | None = None) -> Library:
+    def library(
+        self, tenant: Tenant | UUID | _Only = _Only.TENANT, *, user: User | ApiKey | UUID | None = None
+    ) -> Library:
         """Return all that belongs to a tenant, and nothing else.
 
         Args:
@@ -302,7 +311,7 @@ class Mindia(Handle):
             InvalidError: No tenant is named, and there is more than one.
             NotFoundError: No tenant is named, and there is none.
         """
-        if tenant is None:
+        if isinstance(tenant, _Only):
             tenant = self._only_tenant()
         unit = partial(OwnTransaction, self._database)
         return Library(self, self._context(tenant_id_of(tenant), unit, initiator=initiator_of(user)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import attrs
 
 if TYPE_CHECKING:
-    from mindia.domain.media import Media
+    from mindia.domain.media import Media, _Media
 
 
 class Previews(Protocol):
@@ -39,9 +39,9 @@ class Shown:
         return None if previews is None else previews.of(media)
 
 
-def facts(media: Media) -> Iterator[tuple[str, str]]:
+def facts(media: _Media) -> Iterator[tuple[str, str]]:
     """Yield what is known of an item, by name, but for what is not given."""
-    yield "kind", str(media.kind)
+    yield "kind", type(media).__name__.lower()
     for field in attrs.fields(type(media)):
         value = getattr(media, field.name)
         if field.name in ("perceptual_hash", "s3_key") or value is None or value == "" or value == {}:

@@ -93,7 +93,7 @@ class _Media:
     updated_at: datetime = attrs.field(repr=False)
     expires_at: datetime | None = None
 
-    def _repr_html_(self: Media) -> str:
+    def _repr_html_(self) -> str:
         from mindia.notebook import html
 
         return html.table(self.filename, facts(self))
