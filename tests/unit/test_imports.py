@@ -20,6 +20,7 @@ _HEAVY = {"PIL", "aiohttp", "argon2", "av", "boto3", "botocore", "cattrs", "nump
 
 _LAYERS = (
     {"_hkdf", "_ids", "_version", "errors"},
+    {"notebook"},
     {"_handles", "_http", "config", "domain"},
     {"embedding", "media", "storage"},
     {"describing"},

@@ -1,0 +1,46 @@
+"""The pages: links between them lead somewhere, and no error is missing."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from mindia import errors
+from mindia.errors import MindiaError
+
+_ROOT = Path(__file__).parents[2]
+_PAGES = (_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md")))
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_ROW = re.compile(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \| (yes|no) \| ([^|]+) \| ([^|]+) \|$", flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
+    missing = [link for link in targets if not (page.parent / link.partition("#")[0]).exists()]
+    assert not missing
+
+
+def test_every_page_is_named_in_the_readme() -> None:
+    linked = set(_LINK.findall((_ROOT / "README.md").read_text("utf-8")))
+    assert {f"docs/{page.name}" for page in _PAGES[1:]} <= linked
+
+
+def test_the_page_of_errors_has_each_as_it_is() -> None:
+    classes = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, MindiaError)]
+    rows = _ROW.findall((_ROOT / "docs" / "errors.md").read_text("utf-8"))
+
+    assert {row[:5] for row in rows} == {
+        (
+            error.__name__,
+            error.code,
+            str(error.http_status),
+            "yes" if error.retryable else "no",
+            (error.__doc__ or "").splitlines()[0],
+        )
+        for error in classes
+    }
+    assert len(rows) == len(classes)
