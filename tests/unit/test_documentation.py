@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import mindia
 from mindia import errors
 from mindia.errors import MindiaError
 
@@ -27,6 +30,22 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_every_page_is_named_in_the_readme() -> None:
     linked = set(_LINK.findall((_ROOT / "README.md").read_text("utf-8")))
     assert {f"docs/{page.name}" for page in _PAGES[1:]} <= linked
+
+
+def test_the_site_leads_to_every_page() -> None:
+    named = re.findall(r"([a-z-]+\.md)$", (_ROOT / "mkdocs.yml").read_text("utf-8"), flags=re.MULTILINE)
+    assert sorted(named) == [page.name for page in _PAGES[1:]]
+
+
+def test_the_reference_has_the_home_of_every_public_name() -> None:
+    described = set(re.findall(r"^::: ([\w.]+)$", (_ROOT / "docs" / "reference.md").read_text("utf-8"), re.MULTILINE))
+    for module in described:
+        name, _, attribute = module.rpartition(".")
+        assert find_spec(module) if attribute.islower() else hasattr(import_module(name), attribute), module
+
+    offered = [getattr(mindia, name) for name in mindia.__all__]
+    homes = {each.__module__ for each in offered if inspect.isclass(each) or inspect.isroutine(each)}
+    assert homes - described <= {"mindia.errors"}  # which have a page of their own
 
 
 def test_the_page_of_errors_has_each_as_it_is() -> None:
