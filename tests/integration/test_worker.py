@@ -47,7 +47,7 @@ SETTINGS = Settings(
 CLAIMING: LiteralString = """
 select pid from pg_stat_activity
 where datname = current_database() and wait_event_type = 'Lock'
-  and (query like '%with recursive waiting%' or query like '%skip locked%' and query like '%mindia.tenants%')
+  and (query like '%with recursive waiting%' or query like '%with recursive lane%')
 """
 
 Host = psycopg.Connection[tuple[Any, ...]]

@@ -12,10 +12,18 @@ import attrs
 from mindia.db.session import Statement
 from mindia.domain.tasks import Task, TaskStatus
 from mindia.repositories._text import storable
-from mindia.repositories.tasks import COLUMNS, task
+from mindia.repositories.tasks import CLAIMED, claimed
 
 _MAX_MESSAGE_CHARS = 2_000
 _MAX_TRACEBACK_CHARS = 8_000
+
+# Planning the statements of a round anew takes longer than running them, and their plans do not depend on what is
+# asked. What a crash of the server takes of claims that were not flushed is as if they had not been made; an end that
+# is on the disk has its claim there, too.
+_SET_UP_ROUND = """
+select set_config('plan_cache_mode', 'force_generic_plan', true),
+       case when %s then set_config('synchronous_commit', 'off', true) end
+"""
 
 _IS_DUE: LiteralString = """
 q.status = 'pending' and q.waiting_on = 0 and q.scheduled_for <= now() and (%(with_suspects)s or not q.is_suspect)
@@ -29,7 +37,7 @@ _TAKEN: LiteralString = f"""
 update mindia.tasks t
 set status = 'running', attempt = t.attempt + 1, worker_id = %(worker_id)s, started_at = now()
 where t.ctid = any(array(select place from due))
-returning {COLUMNS}
+returning {CLAIMED}
 """
 
 # A lane is a type with a priority: within one, tasks come in the order of the index. Beginning behind the last one that
@@ -110,7 +118,7 @@ with busy as (
 update mindia.tasks t
 set status = 'running', attempt = t.attempt + 1, worker_id = %(worker_id)s, started_at = now()
 where t.ctid = any(array(select place from taken))
-returning {COLUMNS}
+returning {CLAIMED}
 """
 
 # Limits hold for all workers together: those that count for the same type do it one after the other.
@@ -274,6 +282,15 @@ class Limits:
 NO_LIMITS = Limits()
 
 
+def set_up_round(*, is_flushed: bool) -> Statement[None]:
+    """Return what goes before all other statements of a round.
+
+    Args:
+        is_flushed: Whether its commit waits until it is on the disk: always, where it records what cannot be repeated.
+    """
+    return Statement(_SET_UP_ROUND, (not is_flushed,), lambda *_: None)
+
+
 def claim_lanes(
     *,
     worker_id: UUID,
@@ -295,7 +312,7 @@ def claim_lanes(
         "low_first": low_first,
         "with_suspects": with_suspects,
     }
-    return Statement(_CLAIM_LANES, parameters, task)
+    return Statement(_CLAIM_LANES, parameters, claimed)
 
 
 def claim_tenants(
@@ -320,7 +337,7 @@ def claim_tenants(
         "rate_of": kinds[0] if limits.max_per_second is not None else None,
         "with_suspects": with_suspects,
     }
-    return Statement(_CLAIM_TENANTS, parameters, task)
+    return Statement(_CLAIM_TENANTS, parameters, claimed)
 
 
 def hold_limits(kind: str, limits: Limits) -> list[Statement[Any]]:

@@ -20,6 +20,12 @@ t.dedup_key, t.timeout_s, t.progress, t.progress_note, t.cancel_requested, t.res
 """
 """Of `mindia.tasks t`, in the order that `task` takes them."""
 
+CLAIMED: LiteralString = """
+t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.priority, t.retry_count, t.max_retries, t.attempt,
+t.created_at, t.scheduled_for, t.started_at, t.error_message, t.initiated_by, t.dedup_key, t.timeout_s, t.is_suspect
+"""
+"""The same for `claimed`: without those that have one value in all tasks that were just taken."""
+
 # A commit that notifies takes a lock that all of them share: so only where a worker says that it waits.
 _WAKE: LiteralString = """
 wake as (
@@ -311,5 +317,47 @@ def task(
         progress_note=progress_note,
         cancel_requested=cancel_requested,
         result=result,
+        is_suspect=is_suspect,
+    )
+
+
+def claimed(
+    id: UUID,  # noqa: A002 - the column
+    tenant_id: UUID | None,
+    task_type: str,
+    kind: str,
+    payload: Any,
+    priority: int,
+    retry_count: int,
+    max_retries: int,
+    attempt: int,
+    created_at: datetime,
+    scheduled_for: datetime,
+    started_at: datetime,
+    error_message: str | None,
+    initiated_by: UUID | None,
+    dedup_key: str | None,
+    timeout_s: float | None,
+    is_suspect: bool,  # noqa: FBT001 - the column
+) -> Task:
+    """Return the task of a row whose columns are `CLAIMED`."""
+    return Task(
+        id=id,
+        tenant_id=tenant_id,
+        task_type=_TYPES[task_type],
+        kind=kind,
+        payload=payload,
+        status=TaskStatus.RUNNING,
+        priority=priority,
+        retry_count=retry_count,
+        max_retries=max_retries,
+        attempt=attempt,
+        created_at=created_at,
+        scheduled_for=scheduled_for,
+        started_at=started_at,
+        error_message=error_message,
+        initiated_by=initiated_by,
+        dedup_key=dedup_key,
+        timeout_s=timeout_s,
         is_suspect=is_suspect,
     )

@@ -81,8 +81,8 @@ class Claiming:
 
     def probe(self) -> Statement[UUID] | None:
         """Return what reads which tenants wait, if it is time for that."""
-        if time.monotonic() < self._probe_at:
-            return None
+        if time.monotonic() < self._probe_at or (self._was_empty and not self._limited):
+            return None  # what comes after nothing are a few tasks, which are had sooner without
         return task_claims.waiting_tenants(after=self._after, limit=_MAX_TENANTS)
 
     def probed(self, tenants: Sequence[UUID], *, took_s: float) -> None:

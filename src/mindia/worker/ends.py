@@ -30,10 +30,15 @@ _log = logging.getLogger("mindia.worker")
 
 
 class Plan:
-    """Statements, and who is told what they return."""
+    """Statements, and who is told what they return.
+
+    Attributes:
+        is_flushed: Whether what they do survives a crash of the server for certain.
+    """
 
     def __init__(self) -> None:
         self.statements: list[Statement[Any]] = []
+        self.is_flushed = True
         self._told: list[Callable[[list[Any]], object] | None] = []
 
     def add(self, statement: Statement[Any], told: Callable[[list[Any]], object] | None = None) -> None:
@@ -50,7 +55,8 @@ class Plan:
         if not self.statements:
             return
         with database.transaction(ACROSS_TENANTS, single=True) as session:
-            answers = session.batch(self.statements)
+            set_up = task_claims.set_up_round(is_flushed=self.is_flushed)
+            _, *answers = session.batch([set_up, *self.statements])
         for told, rows in zip(self._told, answers, strict=True):
             if told is not None:
                 told(rows)

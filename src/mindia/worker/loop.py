@@ -29,7 +29,7 @@ from mindia.worker.presence import Presence
 from mindia.worker.reporting import tell_of
 from mindia.worker.rounds import Rounds, Runtime, work_report
 
-_MAX_RESERVE = 500
+_MAX_RESERVE = 1_000
 _RESERVE_S = 0.05
 """Tasks that take no time are taken so many at once that they last for so long."""
 
@@ -218,6 +218,8 @@ class Worker(Handle):
         tasks = self._with_one_suspect(rounds, done.tasks)
         if room is not None and len(done.tasks) >= room.limit:
             tasks = topped_up(tasks, rounds, self._runtime.registry)
+        # A claim that a crash of the server took back, and that was made again: its attempt goes on here all the while.
+        tasks = [task for task in tasks if (task.id, task.attempt) not in self._executor.hand]
         for batch in in_batches(tasks, self._runtime.registry):
             if self._stopping:
                 break  # what is not begun is put back at the end

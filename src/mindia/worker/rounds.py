@@ -122,6 +122,7 @@ class Rounds:
         tasks: list[Task] = []
         if room is not None:
             self._plan_claims(plan, room, tasks, time.monotonic())
+        plan.is_flushed = bool(ended or give_back)
         plan.run(self._database)
         if is_idle is not None:
             self._is_idle = is_idle
