@@ -244,6 +244,7 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "index.stats": lambda library, _: library.index.stats(),
     "index.near_duplicates": lambda library, known: library.index.near_duplicates(known.item.id),
     "index.similar": _similar,
+    "index.vectors": lambda library, known: library.index.vectors([known.item]),
     "index.similar_to_image": _similar_to_image,
     "index.similar_to_vector": lambda library, _: library.index.similar_to_vector([1.0] * 768),
     "index.search": lambda library, _: library.index.search("harbour"),

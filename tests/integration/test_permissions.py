@@ -27,6 +27,7 @@ LEAST_ROLE = {
     "api_keys.revoke": ADMIN,
     "index.embed": MEMBER,
     "index.passages": VIEWER,
+    "index.vectors": VIEWER,
     "index.reindex": MEMBER,
     "index.near_duplicates": VIEWER,
     "index.search": VIEWER,

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -209,13 +208,11 @@ def test_a_summary_is_a_table(busy: Library, monkeypatch: pytest.MonkeyPatch) ->
     assert [row["hour"] for row in rows] == [NOON.isoformat(), (NOON + timedelta(hours=3)).isoformat()]
     assert rows[0]["requests"] == "102"
 
-    pandas = ModuleType("pandas")
-    pandas.DataFrame = dict  # type: ignore[attr-defined]  # stands for the real one
-    monkeypatch.setitem(sys.modules, "pandas", pandas)
-    assert dict(summary.to_dataframe())["requests"] == [102, 1]
+    assert list(summary.to_pandas()["requests"]) == [102, 1]
+    assert summary.to_arrow().column("hour").to_pylist() == [NOON, NOON + timedelta(hours=3)]
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingExtraError, match=r"mindia\[pandas\]"):
-        summary.to_dataframe()
+    with pytest.raises(MissingExtraError, match=r"mindia\[notebook\]"):
+        summary.to_pandas()
 
 
 @pytest.mark.parametrize(

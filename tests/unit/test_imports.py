@@ -16,7 +16,10 @@ import mindia
 
 _SOURCE = Path(mindia.__file__).parent
 
-_HEAVY = {"PIL", "aiohttp", "argon2", "av", "boto3", "botocore", "cattrs", "numpy", "pypdfium2", "urllib3"}
+_HEAVY = {
+    "PIL", "aiohttp", "argon2", "av", "boto3", "botocore", "cattrs", "matplotlib", "numpy", "pandas", "pyarrow",
+    "pypdfium2", "tqdm", "urllib3",
+}  # fmt: skip
 
 _LAYERS = (
     {"_hkdf", "_ids", "_version", "errors"},
@@ -30,6 +33,7 @@ _LAYERS = (
     {"worker"},
     {"services"},
     {"library"},
+    {"plots"},
     {"app"},
     {"aio"},
     {"_asgi", "_receiving"},

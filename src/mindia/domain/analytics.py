@@ -7,16 +7,12 @@ import io
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import attrs
 
+from mindia.domain._tables import Columns, Tabular
 from mindia.domain.media import MediaKind
-from mindia.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @attrs.frozen(kw_only=True)
@@ -117,7 +113,7 @@ class RequestStats:
 
 
 @attrs.frozen(kw_only=True)
-class RequestSummary:
+class RequestSummary(Tabular):
     """Sums by group; goes over them, counts them, and gives them out as a table.
 
     Attributes:
@@ -144,18 +140,9 @@ class RequestSummary:
             writer.writerow([key, *(getattr(each, name) for name in _COLUMNS)])
         return text.getvalue()
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """Return a data frame of pandas with a row for each group.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingExtraError("A data frame", extra="pandas") from error
-        columns = {str(self.group): [each.key for each in self.groups]}
-        return pd.DataFrame(columns | {name: [getattr(each, name) for each in self.groups] for name in _COLUMNS})
+    def _columns(self) -> Columns:
+        keys: Columns = {str(self.group): [each.key for each in self.groups]}
+        return {**keys, **{name: [getattr(each, name) for each in self.groups] for name in _COLUMNS}}
 
 
 _COLUMNS = (*(field.name for field in attrs.fields(RequestStats) if field.name != "key"), "error_rate")

@@ -12,6 +12,7 @@ from uuid import UUID
 import attrs
 
 from mindia.domain._shown import Shown, facts, size_of
+from mindia.domain._tables import Columns, Tabular, columns_of_media
 from mindia.errors import InvalidError
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
@@ -356,7 +357,7 @@ class Candidate:
 
 
 @attrs.frozen(repr=False)
-class MediaPage(Shown, Sequence[Media]):
+class MediaPage(Shown, Tabular, Sequence[Media]):
     """One page of a listing.
 
     Attributes:
@@ -386,6 +387,9 @@ class MediaPage(Shown, Sequence[Media]):
         lines = [f"<MediaPage: {len(self)} item(s){', more follow' if self.next else ''}>"]
         lines += [f"  {item.filename!r}  {item.content_type}  {size_of(item)}" for item in self.items[:_LINES]]
         return "\n".join(lines if len(self) <= _LINES else [*lines, f"  ... {len(self) - _LINES} more"])
+
+    def _columns(self) -> Columns:
+        return columns_of_media(self.items)
 
     def _repr_html_(self) -> str:
         from mindia.notebook import html

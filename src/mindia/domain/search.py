@@ -11,6 +11,7 @@ from uuid import UUID
 import attrs
 
 from mindia.domain._shown import Shown, size_of
+from mindia.domain._tables import Columns, Tabular, columns_of_media
 from mindia.domain.filters import Filters
 from mindia.domain.media import Image, Media, MediaKind
 
@@ -224,7 +225,7 @@ class NearDuplicate:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class SearchResults(Shown, Sequence[SearchResult]):
+class SearchResults(Shown, Tabular, Sequence[SearchResult]):
     """The results of one search, best first.
 
     Attributes:
@@ -260,6 +261,11 @@ class SearchResults(Shown, Sequence[SearchResult]):
         lines = [f"<SearchResults of {self.query!r}: {len(self)} result(s){', more follow' if self.next else ''}>"]
         lines += [f"  {result.score:.4f}  {result.media.filename!r}" for result in self.items]
         return "\n".join(lines)
+
+    def _columns(self) -> Columns:
+        scores = ("score", "text_rank", "text_score", "vector_rank", "similarity")
+        own: Columns = {name: [getattr(result, name) for result in self.items] for name in scores}
+        return {**own, **columns_of_media([result.media for result in self.items])}
 
     def _repr_html_(self) -> str:
         from mindia.notebook import html

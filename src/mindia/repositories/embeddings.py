@@ -89,6 +89,20 @@ _NEXT_MISSING: LiteralString = (
     order by d.entity_id limit %(limit)s
 """
 )
+# The binary form is the numbers themselves. What has expired is left out.
+_VECTORS: LiteralString = """
+select each.entity_id, {vector}.vector_send(each.embedding)
+from (
+    select distinct on (e.entity_id) e.entity_id, e.embedding
+    from mindia.embeddings e
+    join mindia.media m on m.tenant_id = e.tenant_id and m.id = e.entity_id
+    where e.tenant_id = %(tenant_id)s and m.tenant_id = %(tenant_id)s and e.space_id = %(space_id)s
+      and e.entity_id > %(after)s and (%(ids)s::uuid[] is null or e.entity_id = any (%(ids)s::uuid[]))
+    order by e.entity_id, e.passage
+    limit %(limit)s
+) each
+order by each.entity_id
+"""
 _COUNT_ITEMS = "select count(*)::int from mindia.search_documents where tenant_id = %s"
 
 
@@ -248,6 +262,24 @@ def missing(
         "limit": limit,
     }
     return session.all(_NEXT_MISSING, parameters, row=_itself)
+
+
+def vectors(
+    session: Session, tenant_id: UUID, *, space_id: int, ids: Sequence[UUID] | None, after: UUID, limit: int
+) -> list[tuple[UUID, bytes]]:
+    """Read the next vectors of a space, one an item, in the order of their ids.
+
+    Returns:
+        The item, and pgvector's binary form: 4 bytes, then each number, big-endian, in 4.
+    """
+    parameters: dict[str, Any] = {
+        "tenant_id": tenant_id,
+        "space_id": space_id,
+        "ids": None if ids is None else list(ids),
+        "after": after,
+        "limit": limit,
+    }
+    return session.all(_VECTORS, parameters, row=lambda entity_id, vector: (entity_id, bytes(vector)))
 
 
 def _itself(value: UUID) -> UUID:

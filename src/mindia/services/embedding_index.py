@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from mindia._handles import Handle
@@ -10,9 +10,10 @@ from mindia._ids import uuid7
 from mindia.db.session import Session
 from mindia.domain.index_stats import IndexStats, Reindex, ReindexOnly, SpaceStats
 from mindia.domain.media import Audio, Media, Video
-from mindia.domain.search import Passage
+from mindia.domain.search import EmbeddingSpace, Passage
 from mindia.domain.tasks import Priority, Task
 from mindia.domain.transcripts import Cue, parse_cues
+from mindia.domain.vectors import Vectors, packed
 from mindia.errors import InvalidError, NotFoundError
 from mindia.repositories import embeddings as repository
 from mindia.repositories import media as media_repository
@@ -27,6 +28,7 @@ from mindia.services.passages import spans_of
 
 _MAX_TRANSCRIPT_CHARS = 2_000_000
 _MAX_CUES = 100_000
+_VECTORS_PAGE = 2_000
 
 
 class EmbeddingIndex(Handle):
@@ -108,6 +110,25 @@ class EmbeddingIndex(Handle):
 
         return tuple(context.as_viewer.run(read))
 
+    def vectors(self, media: Iterable[Media | UUID] | None = None) -> Vectors:
+        """Return the vectors that are searched, one an item: that of the item as a whole, or of its first passage.
+
+        Args:
+            media: Of which items, or their ids; of all by default. Those that have none yet, or are not there, are left
+                out. All are held in memory: 4 bytes a number.
+
+        Raises:
+            InvalidError: It is no iterable of items or ids.
+        """
+        context = self._context
+        ids = None if media is None else _checked_ids(media)
+
+        def read(session: Session) -> Vectors:
+            space = space_repository.active_space(session, context.tenant_id)
+            return packed(space, () if space is None else _pages(session, space, ids))
+
+        return context.as_viewer.run(read)
+
     def reindex(
         self, only: ReindexOnly | str = ReindexOnly.MISSING, *, max_failures: int = 0, priority: int = Priority.LOW
     ) -> Task:
@@ -179,6 +200,25 @@ class EmbeddingIndex(Handle):
     def _run_reindex(self, payload: Reindex, progress: Callable[[float, str], object]) -> object:
         """Do what `reindex` has enqueued."""
         return reindexing.run(self._context, payload, progress)
+
+
+def _pages(session: Session, space: EmbeddingSpace, ids: Sequence[UUID] | None) -> Iterator[tuple[UUID, bytes]]:
+    after = UUID(int=0)
+    while True:
+        page = repository.vectors(
+            session, space.tenant_id, space_id=space.id, ids=ids, after=after, limit=_VECTORS_PAGE
+        )
+        yield from page
+        if len(page) < _VECTORS_PAGE:
+            return
+        after = page[-1][0]
+
+
+def _checked_ids(media: Iterable[Media | UUID]) -> Sequence[UUID]:
+    listed = [each if isinstance(each, UUID) else getattr(each, "id", None) for each in media]
+    if not all(isinstance(each, UUID) for each in listed):
+        raise InvalidError("media must be items or ids of items")
+    return [each for each in listed if each is not None]
 
 
 def _checked_cues(transcript: str | Iterable[Cue]) -> Sequence[Cue]:

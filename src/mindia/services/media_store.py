@@ -20,6 +20,7 @@ from mindia.media.names import clean_filename
 from mindia.repositories import media as repository
 from mindia.repositories import media_change
 from mindia.services import adding, from_url, ingest
+from mindia.services._bars import reporting
 from mindia.services._metadata import check_key_count, checked_metadata
 from mindia.services._named import named
 from mindia.services.adding import Addition, checked_description, checked_expiry, texts_of
@@ -231,7 +232,7 @@ class MediaStore(MediaUploads):
         concurrency: int = 4,
         on_duplicate: OnDuplicate | str = OnDuplicate.STORE,
         sanitize: bool | None = None,
-        progress: Callable[[Progress], object] | None = None,
+        progress: Callable[[Progress], object] | bool | None = None,
         cancel: Event | None = None,
     ) -> AddReport:
         """Make many items, each by itself: one that is refused is in nobody's way.
@@ -245,7 +246,7 @@ class MediaStore(MediaUploads):
             on_duplicate: As for `add`.
             sanitize: As for `add`, for those whose `MediaInput` says nothing.
             progress: Is called with how far it is after each item, in the thread of the caller. What it raises ends
-                the work.
+                the work. True shows a bar (`pip install 'mindia[notebook]'`).
             cancel: Once it is set no further item is begun. Those that are under way are finished.
 
         Returns:
@@ -254,17 +255,19 @@ class MediaStore(MediaUploads):
         Raises:
             InvalidError: An argument is not allowed.
             TenantInactiveError: The tenant is suspended or deleted.
+            MissingExtraError: A bar is asked for, and tqdm is not installed.
         """
         from mindia.services.bulk import BulkAdd
 
-        return BulkAdd(
-            self._context,
-            concurrency=concurrency,
-            on_duplicate=named(on_duplicate, OnDuplicate, argument="on_duplicate"),
-            sanitize=self._sanitize(sanitize),
-            progress=progress,
-            cancel=cancel,
-        ).run(sources)
+        with reporting(progress, unit="item") as report:
+            return BulkAdd(
+                self._context,
+                concurrency=concurrency,
+                on_duplicate=named(on_duplicate, OnDuplicate, argument="on_duplicate"),
+                sanitize=self._sanitize(sanitize),
+                progress=report,
+                cancel=cancel,
+            ).run(sources)
 
     def update(
         self,

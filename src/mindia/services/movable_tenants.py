@@ -13,6 +13,7 @@ from mindia.db.database import Database
 from mindia.db.session import OwnTransaction, Scope, Unit
 from mindia.domain.tenants import MediaLimits, Tenant
 from mindia.errors import InvalidError
+from mindia.services._bars import reporting
 from mindia.services.context import TenantContext
 from mindia.services.known_tenants import KnownTenants, known_of
 from mindia.services.tenants import NewTenant, Tenants
@@ -45,7 +46,11 @@ class MovableTenants(Tenants):
         self._make_context = make_context
 
     def export(
-        self, tenant_id: UUID, path: str | os.PathLike[str], *, progress: Callable[[Progress], object] | None = None
+        self,
+        tenant_id: UUID,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[Progress], object] | bool | None = None,
     ) -> ExportReport:
         """Write a tenant into an archive: users, media and their bytes, as they are when this begins.
 
@@ -57,18 +62,20 @@ class MovableTenants(Tenants):
             tenant_id: The tenant, active or suspended.
             path: The file.
             progress: Is called with how far it is after each item, in the thread of the caller; those without bytes
-                have failed. What it raises ends the export.
+                have failed. What it raises ends the export. True shows a bar (`pip install 'mindia[notebook]'`).
 
         Raises:
             NotFoundError: There is no such tenant.
             TenantInactiveError: It is deleted.
             InvalidError: The file cannot be written.
             StorageError: The object store failed, or bytes are not those that were added.
+            MissingExtraError: A bar is asked for, and tqdm is not installed.
         """
         from mindia.services.tenant_export import TenantExport
 
         unit = OwnTransaction(self._database, None)
-        return TenantExport(unit, self._storage, self._settings, progress=progress).run(tenant_id, path)
+        with reporting(progress, unit="item") as report:
+            return TenantExport(unit, self._storage, self._settings, progress=report).run(tenant_id, path)
 
     def import_archive(
         self,
@@ -80,7 +87,7 @@ class MovableTenants(Tenants):
         keep_ids: bool = True,
         limits: MediaLimits | None = None,
         max_items: int = 1_000_000,
-        progress: Callable[[Progress], object] | None = None,
+        progress: Callable[[Progress], object] | bool | None = None,
     ) -> ImportReport:
         """Make a new tenant of an archive that `export` has written, here or in another installation.
 
@@ -100,7 +107,7 @@ class MovableTenants(Tenants):
             max_items: How many items, and how many users, there may be at most. Each takes about a kilobyte of memory
                 meanwhile.
             progress: Is called with how far it is after each batch of items, in the thread of the caller. What it
-                raises ends the import.
+                raises ends the import. True shows a bar.
 
         Raises:
             ArchiveError: The file is no archive, is damaged, or holds what is not allowed.
@@ -109,6 +116,7 @@ class MovableTenants(Tenants):
             InvalidError: The file cannot be read, or another argument is not allowed.
             TenantInactiveError: The tenant was deleted meanwhile.
             StorageError: The object store failed.
+            MissingExtraError: A bar is asked for, and tqdm is not installed.
         """
         from mindia.services.archive_reader import opened_archive
         from mindia.services.tenant_import import TenantImport
@@ -118,7 +126,7 @@ class MovableTenants(Tenants):
             raise InvalidError(f"limits must be MediaLimits, not {type(limits).__name__}")
         if max_items < 1:
             raise InvalidError(f"max_items must be at least 1, not {max_items}")
-        with opened_archive(path, max_items=max_items) as archive:
+        with opened_archive(path, max_items=max_items) as archive, reporting(progress, unit="item") as report:
             new = NewTenant.checked(
                 archive.manifest.tenant.name if name is None else name,
                 s3_bucket=s3_bucket,
@@ -132,7 +140,7 @@ class MovableTenants(Tenants):
                 keep_ids=keep_ids,
                 limits=limits,
                 max_items=max_items,
-                progress=progress,
+                progress=report,
             ).run(new)
 
     def _context_of(self, tenant: Tenant) -> TenantContext:

@@ -12,6 +12,7 @@ from mindia.domain.media import Media
 from mindia.domain.search import Passage
 from mindia.domain.tasks import Priority, Task
 from mindia.domain.transcripts import Cue
+from mindia.domain.vectors import Vectors
 from mindia.services.embedding_index import EmbeddingIndex
 
 
@@ -61,6 +62,18 @@ class AsyncEmbeddingIndex(Handle):
             NotFoundError: There is no such item.
         """
         return await self._lane.run(lambda: self._sync.passages(media))
+
+    async def vectors(self, media: Iterable[Media | UUID] | None = None) -> Vectors:
+        """Return the vectors that are searched, one an item: that of the item as a whole, or of its first passage.
+
+        Args:
+            media: Of which items, or their ids; of all by default. Those that have none yet, or are not there, are left
+                out. All are held in memory: 4 bytes a number.
+
+        Raises:
+            InvalidError: It is no iterable of items or ids.
+        """
+        return await self._lane.run(lambda: self._sync.vectors(media))
 
     async def reindex(
         self, only: ReindexOnly | str = ReindexOnly.MISSING, *, max_failures: int = 0, priority: int = Priority.LOW

@@ -194,7 +194,7 @@ class AsyncMediaStore(AsyncMediaUploads):
         concurrency: int = 4,
         on_duplicate: OnDuplicate | str = OnDuplicate.STORE,
         sanitize: bool | None = None,
-        progress: Callable[[Progress], object] | None = None,
+        progress: Callable[[Progress], object] | bool | None = None,
         cancel: Event | None = None,
     ) -> AddReport:
         """Make many items, each by itself: one that is refused is in nobody's way.
@@ -208,7 +208,7 @@ class AsyncMediaStore(AsyncMediaUploads):
             on_duplicate: As for `add`.
             sanitize: As for `add`, for those whose `MediaInput` says nothing.
             progress: Is called with how far it is after each item, in a thread. What it raises ends
-                the work.
+                the work. True shows a bar (`pip install 'mindia[notebook]'`).
             cancel: Once it is set no further item is begun. Those that are under way are finished.
 
         Returns:
@@ -217,6 +217,7 @@ class AsyncMediaStore(AsyncMediaUploads):
         Raises:
             InvalidError: An argument is not allowed.
             TenantInactiveError: The tenant is suspended or deleted.
+            MissingExtraError: A bar is asked for, and tqdm is not installed.
         """
         return await self._lane.run(
             lambda: self._sync.add_many(

@@ -31,7 +31,11 @@ class AsyncMovableTenants(AsyncTenants):
         self._lane = lane
 
     async def export(
-        self, tenant_id: UUID, path: str | os.PathLike[str], *, progress: Callable[[Progress], object] | None = None
+        self,
+        tenant_id: UUID,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[Progress], object] | bool | None = None,
     ) -> ExportReport:
         """Write a tenant into an archive: users, media and their bytes, as they are when this begins.
 
@@ -43,13 +47,14 @@ class AsyncMovableTenants(AsyncTenants):
             tenant_id: The tenant, active or suspended.
             path: The file.
             progress: Is called with how far it is after each item, in a thread; those without bytes
-                have failed. What it raises ends the export.
+                have failed. What it raises ends the export. True shows a bar (`pip install 'mindia[notebook]'`).
 
         Raises:
             NotFoundError: There is no such tenant.
             TenantInactiveError: It is deleted.
             InvalidError: The file cannot be written.
             StorageError: The object store failed, or bytes are not those that were added.
+            MissingExtraError: A bar is asked for, and tqdm is not installed.
         """
         return await self._lane.run(lambda: self._sync.export(tenant_id, path, progress=progress))
 
@@ -63,7 +68,7 @@ class AsyncMovableTenants(AsyncTenants):
         keep_ids: bool = True,
         limits: MediaLimits | None = None,
         max_items: int = 1000000,
-        progress: Callable[[Progress], object] | None = None,
+        progress: Callable[[Progress], object] | bool | None = None,
     ) -> ImportReport:
         """Make a new tenant of an archive that `export` has written, here or in another installation.
 
@@ -83,7 +88,7 @@ class AsyncMovableTenants(AsyncTenants):
             max_items: How many items, and how many users, there may be at most. Each takes about a kilobyte of memory
                 meanwhile.
             progress: Is called with how far it is after each batch of items, in a thread. What it
-                raises ends the import.
+                raises ends the import. True shows a bar.
 
         Raises:
             ArchiveError: The file is no archive, is damaged, or holds what is not allowed.
@@ -92,6 +97,7 @@ class AsyncMovableTenants(AsyncTenants):
             InvalidError: The file cannot be read, or another argument is not allowed.
             TenantInactiveError: The tenant was deleted meanwhile.
             StorageError: The object store failed.
+            MissingExtraError: A bar is asked for, and tqdm is not installed.
         """
         return await self._lane.run(
             lambda: self._sync.import_archive(
