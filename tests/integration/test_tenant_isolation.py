@@ -88,6 +88,7 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "index.similar_to_image": lambda library, known: CALLS["index.similar_to_image"](library, known),
     "index.similar_to_vector": lambda library, _: list(library.index.similar_to_vector([1.0] * 768)),
     "index.stats": lambda library, _: library.index.stats().items,
+    "index.vectors": lambda library, known: library.index.vectors([known.item]).ids,
     "media.count": lambda library, _: library.media.count(),
     "media.exists": lambda library, _: library.media.exists(),
     "media.find": lambda library, _: list(library.media.find()),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mindia.worker import waker
 from mindia.worker.waker import Waker
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(waker.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("mindia.worker.waker.time.monotonic", lambda: now[0])
     return now
 
 
