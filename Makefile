@@ -5,6 +5,7 @@
 # make format  formats the code
 # make docs    builds the pages and the reference as a site, in site
 # make aio     writes the services of mindia.aio anew, after a synchronous one has changed
+# make pictures  makes the pictures of the pages anew
 # make bench   measures NAME, a script of benchmarks: startup, ingest, find, isolation, tasks, storage, verify, webhooks,
 #              search, retrieval, analytics or aio (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
@@ -22,7 +23,7 @@ HOME_FOLDER ?= .mindia
 # A process for each core, each with a PostgreSQL server of its own.
 PYTEST_ARGS ?= -n auto --dist loadfile -m "not slow"
 
-.PHONY: demo test slow s3-server check format docs aio bench clean
+.PHONY: demo test slow s3-server check format docs aio pictures bench clean
 .DELETE_ON_ERROR:
 
 test: check s3-server
@@ -50,6 +51,9 @@ docs: $(DOCS_VENV)/.done
 
 aio: $(VENV)/.dev
 	$(RUN) tools/aio.py
+
+pictures: $(VENV)/.dev $(VENV)/.demo
+	$(RUN) -m tools.pictures
 
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")

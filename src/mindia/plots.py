@@ -218,6 +218,7 @@ def embedding_map(library: Library, media: Iterable[Media] | None = None, *, thu
         picture = previews.of(item)
         if picture is not None:
             _put(axes, picture, (float(places[row, 0]), float(places[row, 1])))
+    axes.margins(0.1)
     axes.set_xticks([])
     axes.set_yticks([])
     if items:
