@@ -36,8 +36,14 @@ def test_hostile_names_descriptions_and_metadata_do_not_run(library: Library, pa
         description=_HOSTILE,
         metadata={"said": _HOSTILE},
     )
-    shown = [library.media.find(), library.search("script"), library.show(item), item, library]
-    page.write_text(_PAGE.format("".join(each._repr_html_() for each in shown)), "utf-8")
+    shown = [
+        library.media.find()._repr_html_(),
+        library.search("script")._repr_html_(),
+        library.show(item)._repr_html_(),
+        item._repr_html_(),
+        library._repr_html_(),
+    ]
+    page.write_text(_PAGE.format("".join(shown)), "utf-8")
 
     document = document_of(page)
 
