@@ -3,8 +3,10 @@
 # make slow    the tests that take too long for that
 # make check   lint and types
 # make format  formats the code
+# make docs    builds the pages and the reference as a site, in site
+# make aio     writes the services of mindia.aio anew, after a synchronous one has changed
 # make bench   measures NAME, a script of benchmarks: startup, ingest, find, isolation, tasks, storage, verify, webhooks,
-#              search, retrieval or analytics (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+#              search, retrieval, analytics or aio (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.
@@ -13,13 +15,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PEER_VENV := .venv-bench
+DOCS_VENV := .venv-docs
 # The benchmarks whose peers have an environment of their own, with the group bench-… of pyproject.toml.
 PEERS := ingest search tasks webhooks
 HOME_FOLDER ?= .mindia
 # A process for each core, each with a PostgreSQL server of its own.
 PYTEST_ARGS ?= -n auto --dist loadfile -m "not slow"
 
-.PHONY: demo test slow s3-server check format bench clean
+.PHONY: demo test slow s3-server check format docs aio bench clean
 .DELETE_ON_ERROR:
 
 test: check s3-server
@@ -42,6 +45,12 @@ format: $(VENV)/.dev
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
+docs: $(DOCS_VENV)/.done
+	$(DOCS_VENV)/bin/python -m mkdocs build --quiet
+
+aio: $(VENV)/.dev
+	$(RUN) tools/aio.py
+
 demo: $(VENV)/.demo
 	@$(RUN) examples/demo.py --home "$(HOME_FOLDER)" $(if $(MEDIA),--media "$(MEDIA)")
 
@@ -52,10 +61,10 @@ bench: $(VENV)/.base $(if $(filter $(NAME),$(PEERS)),$(PEER_VENV)/$(NAME)/.done)
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
 
 clean:
-	rm -rf $(VENV) $(PEER_VENV) .s3-server .s3-server.lock $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEER_VENV) $(DOCS_VENV) site .s3-server .s3-server.lock $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
-$(VENV)/bin/python $(PEERS:%=$(PEER_VENV)/%/bin/python): %/bin/python:
+$(VENV)/bin/python $(DOCS_VENV)/bin/python $(PEERS:%=$(PEER_VENV)/%/bin/python): %/bin/python:
 	$(PYTHON) -m venv $* >/dev/null 2>&1 || { \
 	  rm -rf $* && $(PYTHON) -m venv --without-pip $* && \
 	  $(PYTHON) -m pip --quiet --python $@ install pip; }
@@ -76,6 +85,10 @@ $(VENV)/.dev: $(VENV)/.base $(VENV)/.minilm
 
 $(VENV)/.demo: $(VENV)/.base
 	$(RUN) -m pip install --quiet --disable-pip-version-check --group demo
+	@touch $@
+
+$(DOCS_VENV)/.done: pyproject.toml | $(DOCS_VENV)/bin/python
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group docs
 	@touch $@
 
 $(PEERS:%=$(PEER_VENV)/%/.done): %/.done: pyproject.toml | %/bin/python

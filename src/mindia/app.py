@@ -9,7 +9,9 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from enum import Enum
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
@@ -34,10 +36,12 @@ from mindia.embedding.base import Embedder
 from mindia.embedding.lexical import LexicalEmbedder
 from mindia.embedding.vectors import Vectors
 from mindia.errors import (
+    AlreadyExistsError,
     ClosedError,
     ConnectionLostError,
     InvalidError,
     MindiaError,
+    NotFoundError,
     TransactionConflictError,
 )
 from mindia.library import Library, Transaction, initiator_of, tenant_id_of
@@ -197,6 +201,12 @@ def connect(
     )
 
 
+class _Only(Enum):
+    """Stands for the only tenant; None is rather an id that got lost, and must not lead to somebody's media."""
+
+    TENANT = "the only tenant"
+
+
 class Mindia(Handle):
     """An application's media layer. Made by `local` or `connect`; thread-safe; a context manager.
 
@@ -227,6 +237,7 @@ class Mindia(Handle):
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
+        self._is_home = on_close is not None
         self.storage = _checked(storage, Storage, "storage")
         self._embedder = LexicalEmbedder() if embedder is None else _checked(embedder, Embedder, "embedder")
         former = [_checked(each, Embedder, "former_embedders") for each in former_embedders]
@@ -284,17 +295,39 @@ class Mindia(Handle):
     def __repr__(self) -> str:
         return f"<Mindia {'closed' if self.closed else 'open'}, storage {self.storage!r}>"
 
-    def library(self, tenant: Tenant | UUID, *, user: User | ApiKey | UUID | None = None) -> Library:
+    def library(
+        self, tenant: Tenant | UUID | _Only = _Only.TENANT, *, user: User | ApiKey | UUID | None = None
+    ) -> Library:
         """Return all that belongs to a tenant, and nothing else.
 
         Args:
-            tenant: The tenant or its id. That there is one, and that it is active, is checked by every call.
+            tenant: The tenant or its id. That there is one, and that it is active, is checked by every call. Without
+                it, the only one that there is; the home that `local` opens gets one where it has none.
             user: The user or API key on whose behalf calls are made, or the id of one. Every call looks whether it is
                 still active, and whether its role suffices; tasks and events tell who it was. Without one everything
                 is allowed: that is for the host itself.
+
+        Raises:
+            InvalidError: No tenant is named, and there is more than one.
+            NotFoundError: No tenant is named, and there is none.
         """
+        if isinstance(tenant, _Only):
+            tenant = self._only_tenant()
         unit = partial(OwnTransaction, self._database)
         return Library(self, self._context(tenant_id_of(tenant), unit, initiator=initiator_of(user)))
+
+    def _only_tenant(self) -> Tenant:
+        there = list(islice(self.tenants.list(), 2))
+        if not there and self._is_home:
+            try:
+                return self.tenants.create("Home", s3_bucket="home")
+            except AlreadyExistsError:  # another process was faster
+                there = list(islice(self.tenants.list(), 2))
+        if not there:
+            raise NotFoundError("there is no tenant yet: make one with app.tenants.create(name)")
+        if len(there) > 1:
+            raise InvalidError("there is more than one tenant: name one of app.tenants.list(), app.library(tenant)")
+        return there[0]
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

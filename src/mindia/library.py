@@ -11,7 +11,7 @@ from uuid import UUID
 from mindia._handles import Handle
 from mindia.db.session import OpenTransaction
 from mindia.domain.tenants import ApiKey, Tenant, Usage, User
-from mindia.errors import InvalidError, TransactionError
+from mindia.errors import InvalidError, MindiaError, TransactionError
 from mindia.services.context import TenantContext
 from mindia.services.task_queue import TaskQueue
 from mindia.services.tenants import Tenants
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from mindia.app import Mindia
+    from mindia.domain.media import Media
     from mindia.domain.search import SearchOptions, SearchResults
+    from mindia.notebook.html import Card
 
 
 class _Own(Enum):
@@ -71,6 +73,45 @@ class Library(Handle):
     def search(self, query: str, **how: Unpack[SearchOptions]) -> SearchResults:
         """Find items by word and by vector: short for `library.index.search`, with the same arguments."""
         return self.index.search(query, **how)
+
+    def show(self, media: Media | UUID) -> Card:
+        """Return an item as a notebook shows it: its picture, or a player where it is small enough, and its facts.
+
+        Args:
+            media: The item or its id.
+
+        Raises:
+            NotFoundError: There is no such item.
+            StorageError: The object store failed.
+        """
+        from mindia.domain._shown import facts
+        from mindia.domain.media import Audio, Video
+        from mindia.notebook import html
+        from mindia.services.previews import MediaPreviews
+
+        item = self.media.get(media if isinstance(media, UUID) else media.id)
+        known = list(facts(item))
+        if isinstance(item, Audio | Video) and html.fits(item.file_size):
+            seen = html.player(self.media.read(item), item.content_type, item.filename)
+        else:
+            preview = MediaPreviews(self._context).of(item)
+            seen = "" if preview is None else html.picture(preview, item.filename)
+        text = "\n".join(f"{name}: {value!r}" for name, value in known)
+        return html.Card(text, f"<div>{seen}{html.table(item.filename, known)}</div>")
+
+    def _repr_html_(self) -> str:
+        from mindia.notebook import html
+
+        try:
+            counted = self.usage()
+        except MindiaError as error:
+            return html.table(repr(self), [("not available", str(error))])
+        rows = [
+            (f"{each.kind}, {each.content_type}", f"{each.item_count:,} item(s), {each.total_bytes:,} bytes")
+            for each in counted.by_type
+        ]
+        total = ("all", f"{counted.item_count:,} item(s), {counted.total_bytes:,} bytes")
+        return html.table(f"Library of tenant {self.tenant_id}", [*rows, total])
 
     def usage(self) -> Usage:
         """Return how much there is of each type, and the quota. It is counted: the more there is, the longer it takes.

@@ -151,6 +151,7 @@ def test_ingest_goes_on_by_itself_after_postgresql_was_restarted(
     assert not [line for line in child.lines if line.startswith("defect")]
     errors = {line for line in child.lines if line.startswith("error")}
     assert all(line.endswith(" True") for line in errors), f"errors that say that trying again is of no use: {errors}"
+    ours.media.delete_many(list(ours.media.iterate()))
     check_bytes_and_rows_agree(place.app, place.tenant, place.storage, place.url)
 
 

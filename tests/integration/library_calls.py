@@ -273,6 +273,7 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "request_log.summary": _summaries,
     "request_log.total": lambda library, _: library.request_log.total(),
     "search": lambda library, _: library.search("harbour"),
+    "show": lambda library, known: library.show(known.item),
     "statistics.storage": lambda library, _: library.statistics.storage(),
     "statistics.tasks": lambda library, _: library.statistics.tasks(),
     "tasks.cancel": lambda library, known: library.tasks.cancel(known.waiting),

@@ -63,6 +63,7 @@ LEAST_ROLE = {
     "request_log.summary": ADMIN,
     "request_log.total": ADMIN,
     "search": VIEWER,
+    "show": VIEWER,
     "statistics.storage": MEMBER,
     "statistics.tasks": MEMBER,
     "tasks.cancel": MEMBER,

@@ -20,6 +20,7 @@ _HEAVY = {"PIL", "aiohttp", "argon2", "av", "boto3", "botocore", "cattrs", "nump
 
 _LAYERS = (
     {"_hkdf", "_ids", "_version", "errors"},
+    {"notebook"},
     {"_handles", "_http", "config", "domain"},
     {"embedding", "media", "storage"},
     {"describing"},
@@ -30,9 +31,11 @@ _LAYERS = (
     {"services"},
     {"library"},
     {"app"},
+    {"aio"},
     {"_asgi", "_receiving"},
     {"request_logging", "serving"},
     {"testing"},
+    {"cli"},
 )
 """From the bottom to the top: each imports what stands before it, and itself."""
 

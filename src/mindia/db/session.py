@@ -11,7 +11,7 @@ from uuid import UUID
 
 import attrs
 import psycopg
-from psycopg import Connection
+from psycopg import BaseConnection, Connection
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from mindia.db._cursor import OwnCursor, own_cursor
@@ -379,7 +379,7 @@ def check_joinable(connection: Connection[Any]) -> None:
         )
 
 
-def check_in_transaction(connection: Connection[Any]) -> None:
+def check_in_transaction(connection: BaseConnection[Any]) -> None:
     """Raise where statements would not be part of the transaction that was begun, or could not be committed with it."""
     if connection.pgconn.pipeline_status != PipelineStatus.OFF:
         # There, a statement's error comes up in a later one, maybe in the host's.

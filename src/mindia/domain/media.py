@@ -11,10 +11,14 @@ from uuid import UUID
 
 import attrs
 
+from mindia.domain._shown import Shown, facts, size_of
 from mindia.errors import InvalidError
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 Metadata = Mapping[str, JsonValue]
+
+_LINES = 20
+"""Of the items of a page that are printed."""
 
 
 class MediaKind(StrEnum):
@@ -88,6 +92,11 @@ class _Media:
     uploaded_at: datetime
     updated_at: datetime = attrs.field(repr=False)
     expires_at: datetime | None = None
+
+    def _repr_html_(self) -> str:
+        from mindia.notebook import html
+
+        return html.table(self.filename, facts(self))
 
 
 def _degrees(limit: float) -> Callable[[object, attrs.Attribute[float], float], None]:
@@ -346,8 +355,8 @@ class Candidate:
         return self.facts.kind
 
 
-@attrs.frozen
-class MediaPage(Sequence[Media]):
+@attrs.frozen(repr=False)
+class MediaPage(Shown, Sequence[Media]):
     """One page of a listing.
 
     Attributes:
@@ -372,3 +381,22 @@ class MediaPage(Sequence[Media]):
 
     def __iter__(self) -> Iterator[Media]:
         return iter(self.items)
+
+    def __repr__(self) -> str:
+        lines = [f"<MediaPage: {len(self)} item(s){', more follow' if self.next else ''}>"]
+        lines += [f"  {item.filename!r}  {item.content_type}  {size_of(item)}" for item in self.items[:_LINES]]
+        return "\n".join(lines if len(self) <= _LINES else [*lines, f"  ... {len(self) - _LINES} more"])
+
+    def _repr_html_(self) -> str:
+        from mindia.notebook import html
+
+        tiles = (
+            html.Tile(
+                title=item.filename,
+                kind=str(item.kind),
+                facts=(item.content_type, size_of(item)),
+                picture=self._preview(item),
+            )
+            for item in self.items
+        )
+        return html.gallery(f"{len(self)} item(s)", tiles, count=len(self))

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import attrs
 
+from mindia.domain._shown import Shown, size_of
 from mindia.domain.filters import Filters
 from mindia.domain.media import Image, Media, MediaKind
 
@@ -222,8 +223,8 @@ class NearDuplicate:
     distance: int
 
 
-@attrs.frozen(kw_only=True)
-class SearchResults(Sequence[SearchResult]):
+@attrs.frozen(kw_only=True, repr=False)
+class SearchResults(Shown, Sequence[SearchResult]):
     """The results of one search, best first.
 
     Attributes:
@@ -254,3 +255,28 @@ class SearchResults(Sequence[SearchResult]):
 
     def __iter__(self) -> Iterator[SearchResult]:
         return iter(self.items)
+
+    def __repr__(self) -> str:
+        lines = [f"<SearchResults of {self.query!r}: {len(self)} result(s){', more follow' if self.next else ''}>"]
+        lines += [f"  {result.score:.4f}  {result.media.filename!r}" for result in self.items]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from mindia.notebook import html
+
+        best = max((result.score for result in self.items), default=0.0)
+        tiles = (
+            html.Tile(
+                title=result.media.filename,
+                kind=str(result.media.kind),
+                facts=(size_of(result.media), *([] if result.passage is None else [result.passage.text[:200]])),
+                picture=self._preview(result.media),
+                share=result.score / best if best else 0.0,
+                score=f"score {result.score:.4f}"
+                + ("" if result.similarity is None else f", similarity {result.similarity:.2f}"),
+            )
+            for result in self.items
+        )
+        notes = [*([] if self.corrected is None else [f"searched by {self.corrected!r}"]), *self.warnings]
+        heading = f"{len(self)} result(s)" + (f" of {self.query!r}" if self.query else "")
+        return html.gallery(heading, tiles, count=len(self), notes=notes)

@@ -22,6 +22,7 @@ from mindia.repositories import media_find
 from mindia.services import signed_urls
 from mindia.services._named import named, shown
 from mindia.services.context import TenantContext
+from mindia.services.previews import MediaPreviews
 from mindia.services.selection import name_place, place_after, place_before, selection
 from mindia.storage.base import DirectStorage
 
@@ -114,12 +115,13 @@ class MediaReader(Handle):
         has_more = len(found) > limit
         items = tuple(found[:limit] if before is None else found[:limit][::-1])
         if not items:
-            return MediaPage(items)
-        return MediaPage(
+            return MediaPage(items).shown_with(MediaPreviews(self._context))
+        page = MediaPage(
             items,
             next=name_place(items[-1], wanted) if before is not None or has_more else None,
             previous=name_place(items[0], wanted) if after is not None or (before is not None and has_more) else None,
         )
+        return page.shown_with(MediaPreviews(self._context))
 
     def iterate(
         self, *, order: MediaOrder | str = MediaOrder.NEWEST, page_length: int = 500, **filters: Unpack[Filters]

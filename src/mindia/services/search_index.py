@@ -18,6 +18,7 @@ from mindia.repositories import search as repository
 from mindia.services import searching
 from mindia.services._named import named, shown
 from mindia.services.embedding_index import EmbeddingIndex
+from mindia.services.previews import MediaPreviews
 from mindia.services.search_query import (
     Narrowed,
     Words,
@@ -95,7 +96,8 @@ class SearchIndex(EmbeddingIndex):
         def ask(words: Words) -> SearchResults:
             asked = self._asked(words, wanted, weights, fitting, min_similarity)
             asked = attrs.evolve(asked, limit=limit, after=after, highlight=highlight, mark=mark, text=query)
-            return searching.search(self._context, asked, language=language)
+            found = searching.search(self._context, asked, language=language)
+            return found.shown_with(MediaPreviews(self._context))
 
         results = ask(words)
         if wanted is SearchMode.SEMANTIC or any(result.text_rank is not None for result in results):
@@ -105,7 +107,7 @@ class SearchIndex(EmbeddingIndex):
             return results
         found = ask(words_of(better))
         if any(result.text_rank is not None for result in found):
-            return attrs.evolve(found, corrected=better)
+            return attrs.evolve(found, corrected=better).shown_with(MediaPreviews(self._context))
         return results
 
     def similar(
@@ -298,7 +300,8 @@ class SearchIndex(EmbeddingIndex):
             text="",
             warnings=() if space.warning is None else (space.warning,),
         )
-        return searching.search(self._context, asked, language=self._language())
+        found = searching.search(self._context, asked, language=self._language())
+        return found.shown_with(MediaPreviews(self._context))
 
     def _asked(
         self,

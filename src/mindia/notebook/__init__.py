@@ -1,0 +1,1 @@
+"""How things are shown in notebooks. Knows HTML, and nothing of what it shows."""
