@@ -12,6 +12,7 @@ import attrs
 import psycopg
 import pytest
 from psycopg import sql
+from tests.integration.deleted_tenants import delete_whole
 from tests.integration.media_rows import Host, rows, sweep_all
 from tests.integration.shared_bytes import wait_for_a_lock
 
@@ -260,8 +261,7 @@ def test_damage_is_found_and_removed_where_told(
 
 def test_it_goes_with_its_tenant(app: Mindia, library: Library, tenant: Tenant, item: Media, host: Host) -> None:
     make_stream(library, item)
-    app.tenants.delete(tenant.id)
-    (report,) = app.maintenance.remove_deleted_tenants(staged_older_than=timedelta())
+    report = delete_whole(app, tenant)
 
     assert report.is_complete
     assert ("derivatives", 1) in {(each.table, each.count) for each in report.rows}
