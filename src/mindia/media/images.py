@@ -45,13 +45,13 @@ def probe_image(file: BinaryIO, kind: MediaType, *, filename: str, settings: Set
     try:
         return _probed(file, kind, filename, settings)
     except CorruptMediaError:
-        sound = _without_metadata(file, kind, filename)
+        sound = without_metadata(file, kind, filename)
         if sound is None:
             raise
     return _probed(sound, kind, filename, settings)
 
 
-def _without_metadata(file: BinaryIO, kind: MediaType, filename: str) -> BinaryIO | None:
+def without_metadata(file: BinaryIO, kind: MediaType, filename: str) -> BinaryIO | None:
     """Return a copy of an image without its metadata, over which decoders stumble, or None where it has none."""
     file.seek(0)
     copy = io.BytesIO(file.read())
