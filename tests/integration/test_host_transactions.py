@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg.types.string import TextLoader
 from tests.integration.host_rows import Observer, orders
-from tests.integration.library_calls import CALLS, Known, new_user, new_webhook, task_of_nothing, uploaded
+from tests.integration.library_calls import CALLS, Known, new_preset, new_user, new_webhook, task_of_nothing, uploaded
 
 from mindia import Library, Mindia, Tenant
 from mindia.domain.media import Metadata
@@ -303,6 +303,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
             waiting=task_of_nothing(tx),
             cancelled=tx.tasks.cancel(task_of_nothing(tx)),
             ended=tx.tasks.cancel(task_of_nothing(tx)),
+            preset=new_preset(tx),
             user=new_user(tx),
             issued=tx.api_keys.issue("robot", role="viewer"),
             webhook=(webhook := new_webhook(tx)),

@@ -95,6 +95,8 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.stage": lambda library, known: CALLS["media.stage"](library, known) and None,
     "media.stage_from_url": lambda library, known: CALLS["media.stage_from_url"](library, known) and None,
+    "presets.create": lambda library, known: CALLS["presets.create"](library, known) and None,
+    "presets.list": lambda library, _: [each for each in library.presets.list() if each.tenant_id != library.tenant_id],
     "request_log.counts": lambda library, known: CALLS["request_log.counts"](library, known),
     "request_log.list": lambda library, _: library.request_log.list(),
     "request_log.summary": lambda library, _: list(library.request_log.summary()),

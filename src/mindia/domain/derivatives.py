@@ -28,6 +28,7 @@ class Derivative:
         width: In pixels, or None.
         height: In pixels, or None.
         created_at: In UTC.
+        media_id: The item that it was asked for; None where it was looked for without one.
     """
 
     id: UUID
@@ -43,3 +44,26 @@ class Derivative:
     width: int | None = None
     height: int | None = None
     created_at: datetime
+    media_id: UUID | None = attrs.field(default=None, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class PurgeDerivatives:
+    """Payload of the task that removes pictures that were made of items.
+
+    Attributes:
+        media_id: Of which item, or None for all.
+    """
+
+    media_id: UUID | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RegenerateDerivatives:
+    """Payload of the task that makes pictures anew that were made of items.
+
+    Attributes:
+        media_id: Of which item, or None for all.
+    """
+
+    media_id: UUID | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -64,6 +65,10 @@ _STEPS = {
     ImageFormat.WEBP: {Quality.LOW: 45, Quality.MEDIUM: 68, Quality.HIGH: 80, Quality.BEST: 92},
     ImageFormat.AVIF: {Quality.LOW: 35, Quality.MEDIUM: 50, Quality.HIGH: 63, Quality.BEST: 80},
 }
+
+
+def _operations(value: Iterable[Operation]) -> tuple[Operation, ...]:
+    return tuple(value)
 
 
 def _format(value: ImageFormat | str | None) -> ImageFormat | None:
@@ -129,7 +134,7 @@ class Transformation:
         InvalidError: A value is not allowed, or the text form would be too long.
     """
 
-    operations: tuple[Operation, ...] = attrs.field(default=(), converter=tuple)
+    operations: tuple[Operation, ...] = attrs.field(default=(), converter=_operations)
     preset: str | None = attrs.field(
         default=None, validator=attrs.validators.optional(lambda *given: check_preset_name(given[2]))
     )
@@ -163,6 +168,41 @@ class Transformation:
         return "~".join(str(each) for each in (*before, *self.operations, *after))
 
     @classmethod
+    def of(
+        cls,
+        *parts: Operation | Transformation,
+        preset: str | None = None,
+        format: ImageFormat | str | None = None,  # noqa: A002 - of the public interface
+        quality: int | Quality | str | None = None,
+        background: str | None = None,
+        animated: bool | None = None,
+    ) -> Transformation:
+        """Return one that does what its parts do, one after the other.
+
+        Args:
+            parts: Operations, and whole transformations; of these only the first may begin with a preset.
+            preset: As in the attributes.
+            format: As in the attributes; before what the parts say.
+            quality: The same.
+            background: The same.
+            animated: The same.
+
+        Raises:
+            InvalidError: A value is not allowed.
+        """
+        made = cls(preset=preset)
+        for part in parts:
+            more = part if isinstance(part, Transformation) else cls(operations=(part,))
+            if more.preset is None:
+                made = more.after(made)
+            elif made == cls():
+                made = more
+            else:
+                raise InvalidError(f"a preset comes first, and there is one: {more.preset!r}")
+        form = cls(format=format, quality=quality, background=background, animated=animated)
+        return form.after(made)
+
+    @classmethod
     def parse(cls, text: str) -> Transformation:
         """Return the transformation of a text form. It may come from anybody.
 
@@ -175,11 +215,15 @@ class Transformation:
         if not isinstance(text, str) or len(text) > MAX_TEXT:
             raise InvalidError(f"the text form of operations has at most {MAX_TEXT} characters: {shown(text)}")
         parts = [_parsed(part) for part in text.split("~")] if text else []
-        preset = parts.pop(0).called if parts and isinstance(parts[0], _Preset) else None
-        output = parts.pop() if parts and isinstance(parts[-1], _Output) else _Output()
+        preset, output = None, _Output()
+        if parts and isinstance(first := parts[0], _Preset):
+            preset = first.called
+            parts.pop(0)
+        if parts and isinstance(last := parts[-1], _Output):
+            output = last
+            parts.pop()
         if any(isinstance(part, _Preset | _Output) for part in parts):
             raise InvalidError(f"a preset stands first and the format last, each once: {shown(text)}")
-        assert isinstance(output, _Output)
         made = cls(
             operations=tuple(parts),
             preset=preset,
@@ -212,7 +256,7 @@ class Transformation:
         if self.preset is not None:
             raise InvalidError(f"the preset {self.preset!r} is not known here")
         form = self.format or ImageFormat.WEBP
-        quality = Quality.HIGH if self.quality is None else self.quality
+        quality: int | Quality | None = Quality.HIGH if self.quality is None else self.quality
         if not form.has_quality:
             quality = None
         elif isinstance(quality, Quality):
@@ -229,7 +273,8 @@ class Transformation:
 
 def _parsed(part: str) -> Operation:
     name, *values = part.split("_")
-    kind = {**OPERATIONS, _Preset.name: _Preset, _Output.name: _Output}.get(name)
+    known: dict[str, type[Operation]] = {**OPERATIONS, _Preset.name: _Preset, _Output.name: _Output}
+    kind = known.get(name)
     if kind is None:
         raise InvalidError(f"there is no operation {shown(name)}: there are {', '.join(OPERATIONS)}")
     given: dict[str, str] = {}

@@ -125,7 +125,7 @@ def _of_image(
         wanted = needed(*(image.size[::-1] if turned else image.size), first)
         if wanted is not None:
             wanted = wanted[::-1] if turned else wanted
-            image.draft(None, (wanted[0] * GAP, wanted[1] * GAP))  # type: ignore[arg-type]  # Pillow means None, too
+            image.draft(None, (wanted[0] * GAP, wanted[1] * GAP))
         image.load()
         upright = upright_srgb(image if wanted is None else _reduced(image, wanted))
         return _encoded([applied(upright, operations, canvas)], transformation, filename)

@@ -98,6 +98,15 @@ with gone as (
 
 _IS_THERE = "select true from mindia.derivatives where tenant_id = %s and id = %s"
 
+# The item that the bytes came with, as a rule; behind `union all` nothing is read where that is there.
+_ITEM_OF = """
+select id from (
+    select id from mindia.media m where m.tenant_id = %(tenant_id)s and m.id = %(source_id)s
+    union all
+    select id from mindia.media m where m.tenant_id = %(tenant_id)s and m.s3_key = %(s3_key)s
+) found limit 1
+"""
+
 _FORGET = "delete from mindia.derivatives where tenant_id = %s and source_id = any(%s::uuid[])"
 
 _USAGE = "select count(*), coalesce(sum(file_size), 0)::bigint from mindia.derivatives where tenant_id = %s"
@@ -146,13 +155,13 @@ def source_of(s3_key: str) -> UUID | None:
 def get(session: Session, media: Media, operations: str) -> Derivative | None:
     """Read what was made of an item by some operations."""
     parameters = {"tenant_id": media.tenant_id, "source_id": source_of(media.s3_key), "operations": operations}
-    return session.one(_GET, parameters, row=_row_of(media.tenant_id))
+    return session.one(_GET, parameters, row=_row_of(media.tenant_id, [media]))
 
 
 def of_items(session: Session, tenant_id: UUID, media: Sequence[Media]) -> list[Derivative]:
     """Read what was made of items, the oldest first."""
     sources = [source_of(item.s3_key) for item in media]
-    return session.all(_LIST, {"tenant_id": tenant_id, "source_ids": sources}, row=_row_of(tenant_id))
+    return session.all(_LIST, {"tenant_id": tenant_id, "source_ids": sources}, row=_row_of(tenant_id, media))
 
 
 def page(session: Session, tenant_id: UUID, *, after: UUID, limit: int) -> list[Derivative]:
@@ -205,6 +214,16 @@ def remove_by_id(session: Session, tenant_id: UUID, ids: Sequence[UUID]) -> set[
     return set(session.all(_REMOVE_BY_ID, {"tenant_id": tenant_id, "ids": list(ids)}, row=_itself))
 
 
+def item_of(session: Session, tenant_id: UUID, derivative: Derivative) -> UUID | None:
+    """Return the id of an item that has the bytes that something was made of, or None where all have expired."""
+    parameters = {
+        "tenant_id": tenant_id,
+        "source_id": derivative.source_id,
+        "s3_key": f"originals/{derivative.source_id}",
+    }
+    return session.one(_ITEM_OF, parameters, row=_itself)
+
+
 def is_there(session: Session, tenant_id: UUID, derivative_id: UUID) -> bool:
     """Tell whether a derivative is on record."""
     return session.one(_IS_THERE, (tenant_id, derivative_id), row=bool) is not None
@@ -228,14 +247,16 @@ def usage(session: Session, tenant_id: UUID) -> DerivedUsage:
 def _write(session: Session, new: NewDerivative) -> Derivative | None:
     parameters = attrs.asdict(new, filter=lambda attribute, _: attribute.name != "media")
     parameters |= {"tenant_id": new.media.tenant_id, "source_id": source_of(new.media.s3_key)}
-    return session.one(_RECORD, parameters, row=_row_of(new.media.tenant_id))
+    return session.one(_RECORD, parameters, row=_row_of(new.media.tenant_id, [new.media]))
 
 
 def _itself(value: UUID) -> UUID:
     return value
 
 
-def _row_of(tenant_id: UUID) -> Callable[..., Derivative]:
+def _row_of(tenant_id: UUID, media: Sequence[Media] = ()) -> Callable[..., Derivative]:
+    asked_for = {source_of(item.s3_key): item.id for item in reversed(media)}
+
     def row(
         id: UUID,  # noqa: A002 - the column
         source_id: UUID,
@@ -264,6 +285,7 @@ def _row_of(tenant_id: UUID) -> Callable[..., Derivative]:
             width=width,
             height=height,
             created_at=created_at,
+            media_id=asked_for.get(source_id),
         )
 
     return row
