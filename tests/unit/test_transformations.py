@@ -117,7 +117,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "a number in words": lambda: Blur("2"),  # type: ignore[arg-type]
     "no image": lambda: Watermark("cat.jpg"),  # type: ignore[arg-type]
     "page 0": lambda: Thumbnail(100, page=0),
-    "no operation": lambda: Transformation(operations=["blur"]),
+    "no operation": lambda: Transformation(operations=["blur"]),  # type: ignore[list-item]
     "an operation without a name": lambda: Transformation(operations=[Operation()]),
     "a thumbnail of a picture": lambda: Transformation(operations=[Blur(), Thumbnail(100)]),
     "too many": lambda: Transformation(operations=[Invert()] * (MAX_OPERATIONS + 1)),
