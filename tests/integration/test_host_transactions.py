@@ -312,8 +312,13 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
             uploading=uploaded(tx),
         )
         tx.webhooks.pause(webhook)
-        for call in CALLS.values():
-            call(tx, known)
+        sees_all = configured_host.isolation_level in (None, psycopg.IsolationLevel.READ_COMMITTED)
+        for name, call in CALLS.items():
+            if name in ("media.derive", "media.thumbnail") and not sees_all:
+                with pytest.raises(StagedObjectExpiredError, match="make it before that begins"):
+                    call(tx, known)
+            else:
+                call(tx, known)
     configured_host.commit()
 
     assert inside[:3] == (added, sound, task)

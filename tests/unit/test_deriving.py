@@ -37,6 +37,7 @@ from mindia.domain.operations import (
 )
 from mindia.domain.transformations import Transformation
 from mindia.errors import CorruptMediaError, InvalidError, MediaError, TooLargeError
+from mindia.media._jpeg import is_one_scan
 from mindia.media.deriving import Made, derive
 from mindia.media.pixels import resized_to
 from mindia.testing import samples
@@ -421,3 +422,30 @@ def test_more_is_done_with_a_thumbnail() -> None:
     made = opened(made_of(samples.video(), Thumbnail(64), Grayscale(), format="png"))
 
     assert len(set(pixel(made, 10, 10)[:3])) == 1
+
+
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_the_beginning_of_a_jpeg_tells_whether_there_is_one_scan(mode: str, progressive: bool) -> None:
+    target = io.BytesIO()
+    Image.new(mode, (40, 30)).save(target, "JPEG", progressive=progressive, exif=b"Exif\0\0" + bytes(300))
+    content = target.getvalue()
+    scan = content.index(b"\xff\xda")
+
+    assert is_one_scan(content) is not progressive
+    assert is_one_scan(content[: scan + 20]) is not progressive
+    assert not any(is_one_scan(content[:size]) for size in range(scan))
+
+
+def test_a_scan_of_some_of_the_components_is_not_the_only_one() -> None:
+    target = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(target, "JPEG")
+    content = target.getvalue()
+    scan = content.index(b"\xff\xda")
+    one = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0"
+
+    assert not is_one_scan(content[:scan] + one + content[scan:])
+    assert not is_one_scan(content[:scan] + b"\xff\xda\0\x02")
+    frame = content.index(b"\xff\xc0")
+    again = content[frame : frame + 19]
+    assert not is_one_scan(content[:frame] + again + content[frame:])

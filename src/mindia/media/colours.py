@@ -43,7 +43,7 @@ def orientation(image: Image) -> int:
 
 
 def upright_srgb(image: Image) -> Image:
-    """Return a picture the right way up, in sRGB."""
+    """Return a picture the right way up, in sRGB; the same where it is that already."""
     from PIL.Image import Transpose
 
     turn = _TURNS.get(orientation(image))
@@ -56,7 +56,8 @@ def _plain(image: Image) -> Image:
     if image.mode.startswith(("I", "F")):  # of 16 bits, which Pillow would cut off instead of scaling
         return image.convert("I").point(_eighth).convert("L").convert("RGB")
     alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    return image.convert("RGBA" if alpha else "RGB")
+    mode = "RGBA" if alpha else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # a copy is no small part of the work
 
 
 def _eighth(value: Any) -> Any:

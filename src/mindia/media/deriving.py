@@ -156,7 +156,8 @@ def _moving(image: ImageFile, transformation: Transformation, canvas: Canvas) ->
     for number in range(count):
         image.seek(number)
         image.load()
-        frames.append(applied(upright_srgb(image), transformation.operations, canvas))
+        frame = applied(upright_srgb(image), transformation.operations, canvas)
+        frames.append(frame.copy() if frame is image else frame)
         durations.append(int(image.info.get("duration") or _FRAME_MS))
         canvas.check(*frames[0].size, count=count)
     loop = image.info.get("loop", 1)

@@ -120,7 +120,7 @@ def _scaled(image: Image, size: tuple[int, int], canvas: Canvas) -> Image:
     from PIL.Image import Resampling
 
     canvas.check(*size)
-    return image if image.size == size else image.resize(size, Resampling.LANCZOS, reducing_gap=float(GAP))
+    return image if image.size == size else image.resize(size, Resampling.BICUBIC, reducing_gap=float(GAP))
 
 
 def _cut(image: Image, size: tuple[int, int], corner: tuple[int, int]) -> Image:

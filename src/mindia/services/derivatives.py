@@ -68,7 +68,8 @@ class MediaDerivatives(MediaUploads):
         """Return what operations make of an image. It is made and stored when it is asked for first, and found later.
 
         It is upright and in sRGB, and has nothing in it but pixels. Two that ask for the same at once get the same.
-        In a transaction of the library's it is found by others when that is committed.
+        In a transaction of the library's it is found by others when that is committed; one of the isolation level
+        repeatable read or serializable finds what was made before it began, and can make nothing.
 
         Args:
             image: The image or its id.
@@ -86,6 +87,8 @@ class MediaDerivatives(MediaUploads):
             PermissionDeniedError: It is not there yet, and the user is a viewer: it takes a member to make it.
             MediaError: The image cannot be decoded, or not within `Settings.parser_timeout`, `parser_memory_bytes` and
                 `max_derivative_pixels`.
+            StagedObjectExpiredError: It took longer than `Settings.staging_grace`, or the transaction does not see what
+                is staged meanwhile.
             StorageError: The object store failed, or the folder for temporary files did.
         """
         wanted = Transformation.of(

@@ -113,5 +113,6 @@ class DerivedPlace:
         """Return the error for a place that was swept before a row was written."""
         return StagedObjectExpiredError(
             f"what was made below {self.prefix} was swept before it was recorded: that took longer than "
-            "Settings.staging_grace"
+            "Settings.staging_grace. In a transaction of the isolation level repeatable read or serializable, make it "
+            "before that begins"
         )
