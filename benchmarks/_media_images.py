@@ -31,7 +31,7 @@ def image_figures(*, quick: bool) -> list[Figure]:
     """Measure thumbnails of JPEGs of 12 megapixels, on two threads each, in turns."""
     photographs = [_photograph(number) for number in range(_PHOTOGRAPHS)]
     with closing(ParserPool(Settings(parser_processes=_THREADS))) as pool, ThreadPoolExecutor(_THREADS) as threads:
-        ways = {
+        ways: dict[str, Callable[[IO[bytes]], object]] = {
             "children": partial(_in_children, pool),
             "pillow": _by_thumbnail,
             "whole": _whole,

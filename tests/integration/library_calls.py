@@ -273,6 +273,7 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.get_upload": lambda library, known: library.media.get_upload(known.uploaded),
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.open": _open,
+    "media.placeholder": lambda library, known: library.media.placeholder(known.item),
     "media.purge_derivatives": lambda library, known: library.media.purge_derivatives(known.item),
     "media.regenerate_derivatives": lambda library, known: library.media.regenerate_derivatives(known.item),
     "media.read": lambda library, known: library.media.read(known.item),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext, suppress
@@ -331,6 +332,17 @@ def test_a_preview_is_the_thumbnail_that_is_there(library: Library) -> None:
         small = library.media.thumbnail(item, side=200)
         assert previews.of(item) == library.media.read(small)
     assert "data:image/webp;base64," in library.show(image).html
+
+
+def test_a_placeholder_is_a_tiny_picture_in_an_address(library: Library, image: Image) -> None:
+    for item in (image, library.media.add(samples.video())):
+        head, _, content = library.media.placeholder(item).partition(",")
+
+        assert head == "data:image/webp;base64"
+        assert len(content) < 500
+        assert max(Pillow.open(io.BytesIO(b64decode(content))).size) == 16
+        assert library.media.placeholder(item.id).endswith(content)
+        assert MediaPreviews(library.media._context).of(item) != b64decode(content)
 
 
 def test_a_preset_has_a_name_and_says_what_is_left_open(library: Library, image: Image) -> None:

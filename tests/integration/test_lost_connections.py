@@ -190,6 +190,7 @@ EFFECTS = {
     "media.add_many": Rows(images=1, search_documents=1, tasks=1),
     "media.copy": Rows(images=1, search_documents=1, tasks=1),
     "media.derive": Rows(derivatives=1),
+    "media.placeholder": Rows(derivatives=1),
     "media.purge_derivatives": Rows(tasks=1),
     "media.regenerate_derivatives": Rows(tasks=1),
     "media.thumbnail": Rows(derivatives=1),

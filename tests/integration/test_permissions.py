@@ -54,6 +54,7 @@ LEAST_ROLE = {
     "media.get_upload": MEMBER,
     "media.iterate": VIEWER,
     "media.open": VIEWER,
+    "media.placeholder": MEMBER,
     "media.purge_derivatives": MEMBER,
     "media.read": VIEWER,
     "media.regenerate_derivatives": MEMBER,

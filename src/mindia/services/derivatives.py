@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -17,7 +18,7 @@ from mindia.domain.media import Disposition, Document, Image, Media, Video
 from mindia.domain.operations import Operation, Thumbnail
 from mindia.domain.tasks import Task
 from mindia.domain.transformations import ImageFormat, Quality, Transformation
-from mindia.errors import DatabaseUnavailableError, InvalidError, MindiaError, NotFoundError
+from mindia.errors import DatabaseUnavailableError, InvalidError, MindiaError, NotFoundError, ObjectNotFoundError
 from mindia.media.deriving import Made
 from mindia.media.names import content_disposition
 from mindia.media.probe import Source
@@ -31,6 +32,7 @@ from mindia.services.uploads import MediaUploads
 
 _PAGE = 200
 _FIRST = UUID(int=0)
+_TINY = 16
 _EARLY = 0.1
 """The part of a video after which it is shown, where nobody says: many begin with black."""
 
@@ -135,6 +137,25 @@ class MediaDerivatives(MediaUploads):
 
         return self._made(media if isinstance(media, UUID) else media.id, wanted)
 
+    def placeholder(self, media: Media | UUID) -> str:
+        """Return a `data:` URI of a few hundred characters, to be shown until the picture itself is there.
+
+        It is a thumbnail of 16 pixels, and looks like a blurred picture where it is shown at the size of that. It goes
+        into the page or the answer of an API, and needs no request and no script.
+
+        Args:
+            media: The item or its id.
+
+        Raises:
+            NotFoundError: There is no such item.
+            PermissionDeniedError: It is not there yet, and the user is a viewer: it takes a member to make it.
+            MediaError: The item cannot be decoded within the limits.
+            MissingExtraError: What reads that kind of item is not installed.
+            StorageError: The object store failed, or the folder for temporary files did.
+        """
+        tiny = self.thumbnail(media, side=_TINY, quality=Quality.LOW)
+        return f"data:{tiny.content_type};base64,{b64encode(self.read(tiny)).decode()}"
+
     def derivatives(self, media: Media | UUID) -> Sequence[Derivative]:
         """Return all that was made of an item, the oldest first.
 
@@ -215,7 +236,11 @@ class MediaDerivatives(MediaUploads):
 
     def _make(self, asked: _Asked, *, instead: bool = False) -> Derivative:
         context, item, operations = self._context, asked.item, str(asked.transformation)
-        picture = self._picture(asked)
+        try:
+            picture = self._picture(asked)
+        except ObjectNotFoundError:
+            self._fresh(item)  # it may have been deleted meanwhile
+            raise
         form = asked.transformation.format
         assert form is not None, "it is settled"
         place = DerivedPlace(context, item)

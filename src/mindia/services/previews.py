@@ -10,12 +10,13 @@ from mindia.db.session import Session
 from mindia.domain.derivatives import Derivative
 from mindia.domain.media import Image, Media, Video
 from mindia.domain.operations import Thumbnail
+from mindia.domain.transformations import Transformation
 from mindia.errors import MindiaError
 from mindia.repositories import derivatives
 from mindia.services.context import TenantContext
 
 _MAX_SIDE = 192
-_MAX_STORED = 400
+_STORED = range(96, 401)
 """Pixels of the longer side of a thumbnail that serves as a preview, too."""
 
 
@@ -67,5 +68,7 @@ class MediaPreviews:
 
 
 def _is_small(derivative: Derivative) -> bool:
-    is_thumbnail = derivative.operations.startswith(f"{Thumbnail.name}_")
-    return is_thumbnail and max(derivative.width or 0, derivative.height or 0) <= _MAX_STORED
+    if not derivative.operations.startswith(f"{Thumbnail.name}_"):
+        return False
+    first = Transformation.parse(derivative.operations).operations[0]
+    return isinstance(first, Thumbnail) and first.side in _STORED

@@ -111,6 +111,24 @@ class AsyncMediaDerivatives(AsyncMediaUploads):
             )
         )
 
+    async def placeholder(self, media: Media | UUID) -> str:
+        """Return a `data:` URI of a few hundred characters, to be shown until the picture itself is there.
+
+        It is a thumbnail of 16 pixels, and looks like a blurred picture where it is shown at the size of that. It goes
+        into the page or the answer of an API, and needs no request and no script.
+
+        Args:
+            media: The item or its id.
+
+        Raises:
+            NotFoundError: There is no such item.
+            PermissionDeniedError: It is not there yet, and the user is a viewer: it takes a member to make it.
+            MediaError: The item cannot be decoded within the limits.
+            MissingExtraError: What reads that kind of item is not installed.
+            StorageError: The object store failed, or the folder for temporary files did.
+        """
+        return await self._lane.run(lambda: self._sync.placeholder(media))
+
     async def derivatives(self, media: Media | UUID) -> Sequence[Derivative]:
         """Return all that was made of an item, the oldest first.
 
