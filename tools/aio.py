@@ -17,7 +17,9 @@ TARGET = Path("src/mindia/aio/services")
 CLASSES = {
     "services.media_reader": ["MediaReader"],
     "services.uploads": ["MediaUploads"],
+    "services.derivatives": ["MediaDerivatives"],
     "services.media_store": ["MediaStore"],
+    "services.presets": ["Presets"],
     "services.embedding_index": ["EmbeddingIndex"],
     "services.search_index": ["SearchIndex"],
     "services.task_queue": ["TaskQueue"],
@@ -151,6 +153,8 @@ def _method(node: ast.FunctionDef, decorators: set[str]) -> str:
 
 def _passed(node: ast.FunctionDef) -> str:
     parts = [each.arg for each in node.args.args[1:]]
+    if node.args.vararg:
+        parts.append(f"*{node.args.vararg.arg}")
     parts += [f"{each.arg}={each.arg}" for each in node.args.kwonlyargs]
     if node.args.kwarg:
         parts.append(f"**{node.args.kwarg.arg}")

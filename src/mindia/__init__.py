@@ -35,6 +35,7 @@ if _TYPE_CHECKING:
     from mindia.domain.bulk import DeleteResult as DeleteResult
     from mindia.domain.bulk import MediaInput as MediaInput
     from mindia.domain.bulk import Progress as Progress
+    from mindia.domain.derivatives import Derivative as Derivative
     from mindia.domain.filters import Between as Between
     from mindia.domain.filters import Contains as Contains
     from mindia.domain.filters import Exists as Exists
@@ -61,6 +62,23 @@ if _TYPE_CHECKING:
     from mindia.domain.media import ProcessingStatus as ProcessingStatus
     from mindia.domain.media import Staged as Staged
     from mindia.domain.media import Video as Video
+    from mindia.domain.operations import Blur as Blur
+    from mindia.domain.operations import Brightness as Brightness
+    from mindia.domain.operations import Contrast as Contrast
+    from mindia.domain.operations import Crop as Crop
+    from mindia.domain.operations import Direction as Direction
+    from mindia.domain.operations import Fit as Fit
+    from mindia.domain.operations import Flip as Flip
+    from mindia.domain.operations import Grayscale as Grayscale
+    from mindia.domain.operations import Invert as Invert
+    from mindia.domain.operations import Position as Position
+    from mindia.domain.operations import Resize as Resize
+    from mindia.domain.operations import Rotate as Rotate
+    from mindia.domain.operations import Saturation as Saturation
+    from mindia.domain.operations import Sepia as Sepia
+    from mindia.domain.operations import Sharpen as Sharpen
+    from mindia.domain.operations import SmartCrop as SmartCrop
+    from mindia.domain.operations import Watermark as Watermark
     from mindia.domain.search import SearchResult as SearchResult
     from mindia.domain.search import SearchResults as SearchResults
     from mindia.domain.tasks import OnFailure as OnFailure
@@ -84,6 +102,10 @@ if _TYPE_CHECKING:
     from mindia.domain.tenants import User as User
     from mindia.domain.tenants import UserRole as UserRole
     from mindia.domain.transcripts import Cue as Cue
+    from mindia.domain.transformations import ImageFormat as ImageFormat
+    from mindia.domain.transformations import Preset as Preset
+    from mindia.domain.transformations import Quality as Quality
+    from mindia.domain.transformations import Transformation as Transformation
     from mindia.domain.uploads import Upload as Upload
     from mindia.domain.uploads import UploadPart as UploadPart
     from mindia.domain.webhooks import AttemptCause as AttemptCause
@@ -125,6 +147,7 @@ _HOMES = {
     ),
     "mindia.domain.archives": ("ExportReport", "ImportReport"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
+    "mindia.domain.derivatives": ("Derivative",),
     "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),
     "mindia.domain.maintenance": (
         "CopyReport", "Finding", "MaintenanceReport", "Problem", "Repair", "VerifyReport", "VerifyStorage",
@@ -133,6 +156,10 @@ _HOMES = {
     "mindia.domain.media": (
         "Audio", "Candidate", "Disposition", "Document", "Image", "Location", "Media",
         "MediaKind", "MediaPage", "OnDuplicate", "ProcessingStatus", "Staged", "Video",
+    ),
+    "mindia.domain.operations": (
+        "Blur", "Brightness", "Contrast", "Crop", "Direction", "Fit", "Flip", "Grayscale", "Invert", "Position",
+        "Resize", "Rotate", "Saturation", "Sepia", "Sharpen", "SmartCrop", "Watermark",
     ),
     "mindia.domain.search": ("SearchResult", "SearchResults"),
     "mindia.domain.tasks": (
@@ -148,6 +175,7 @@ _HOMES = {
     ),
     "mindia.domain.uploads": ("Upload", "UploadPart"),
     "mindia.domain.transcripts": ("Cue",),
+    "mindia.domain.transformations": ("ImageFormat", "Preset", "Quality", "Transformation"),
     "mindia.embedding.fastembed": ("FastEmbedEmbedder",),
     "mindia.embedding.function": ("FunctionEmbedder",),
     "mindia.embedding.lexical": ("LexicalEmbedder",),

@@ -48,6 +48,7 @@ from mindia.library import Library, Transaction, initiator_of, tenant_id_of
 from mindia.services.api_keys import ApiKeyVerifier, KnownKeys
 from mindia.services.context import Scan, TenantContext
 from mindia.services.event_types import EventTypes
+from mindia.services.flights import Flights
 from mindia.services.known_tenants import KnownTenants
 from mindia.services.leases import StagingLeases
 from mindia.services.login_attempts import LoginAttempts
@@ -255,6 +256,7 @@ class Mindia(Handle):
         self._make_context = partial(
             TenantContext,
             leases=self._leases,
+            flights=Flights(),
             prober=self._prober,
             storage=self.storage,
             embedder=self._embedder,

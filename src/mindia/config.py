@@ -89,6 +89,8 @@ class Settings:
         max_audio_seconds: How long an audio file may play.
         max_document_pages: How many pages a document may have.
         max_text_chars: How much text of a document is kept for search.
+        max_derivative_pixels: Limit of the width times the height of a picture that is made of an item; for an animated
+            one, of all its pictures together.
         keep_location: Whether the place where a picture was taken is read from its EXIF data.
         sanitize: Whether what files tell beside their content (EXIF data with places and serial numbers, XMP, comments)
             is removed before they are stored, without encoding them anew: see `mindia.media.sanitize` for the types.
@@ -155,6 +157,7 @@ class Settings:
     max_audio_seconds: float = attrs.field(default=12.0 * 3600, validator=_positive)
     max_document_pages: int = attrs.field(default=5000, validator=_positive)
     max_text_chars: int = attrs.field(default=500_000, validator=_positive)
+    max_derivative_pixels: int = attrs.field(default=50 * _MB, validator=_positive)
     keep_location: bool = False
     sanitize: bool = False
     public_url: str | None = None

@@ -42,6 +42,7 @@ class Library(Handle):
         webhooks: Tells others what happens.
         users: Who may log in, and with which role.
         api_keys: The same for programs.
+        presets: Transformations of images that have a name.
         request_log: Requests that the host has served for the tenant.
         statistics: Storage and tasks over time.
     """
@@ -49,6 +50,7 @@ class Library(Handle):
     def __init__(self, app: Mindia, context: TenantContext) -> None:
         from mindia.services.api_keys import ApiKeys
         from mindia.services.media_store import MediaStore
+        from mindia.services.presets import Presets
         from mindia.services.request_log import TenantRequestLog
         from mindia.services.search_index import SearchIndex
         from mindia.services.statistics import Statistics
@@ -64,6 +66,7 @@ class Library(Handle):
         self.webhooks = WebhookDispatcher(context)
         self.users = Users(context, app._passwords, app._login_attempts)
         self.api_keys = ApiKeys(context, app._known_keys)
+        self.presets = Presets(context)
         self.request_log = TenantRequestLog(context.tenant_id, context.as_admin, app._request_log_writer)
         self.statistics = Statistics(context.as_member, tenant_id=context.tenant_id)
 

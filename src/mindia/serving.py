@@ -22,13 +22,14 @@ import attrs
 
 from mindia._asgi import AsgiBridge
 from mindia._receiving import receive
-from mindia.domain.media import Media
 from mindia.errors import InvalidError, MindiaError
 from mindia.media.names import content_disposition
 from mindia.services import signed_urls
+from mindia.services.stored import StoredFile
 
 if TYPE_CHECKING:
     from mindia.app import Mindia
+    from mindia.library import Library
 
 _CHUNK = 1 << 18
 _METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
@@ -75,7 +76,7 @@ class MediaFiles:
         try:
             granted = signed_urls.verify(url, settings=self.app.settings)
             library = self.app.library(granted.tenant_id)
-            item = library.media.get(granted.media_id)
+            item = _wanted(library, granted)
             headers = _headers(item, granted)
             known = {tag.strip().removeprefix("W/") for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")}
             if known & {_etag(item), "*"}:
@@ -91,7 +92,7 @@ class MediaFiles:
             if part is not None:
                 headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{item.file_size}"
             headers["Content-Length"] = str(len(wanted))
-            file = None if environ["REQUEST_METHOD"] == "HEAD" else library.media.open(item)
+            file = None if environ["REQUEST_METHOD"] == "HEAD" else library.media._open(item.s3_key)
         except MindiaError as error:
             return _refuse(environ, start_response, HTTPStatus(error.http_status), error.code)
         start_response(_status(HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT), [*headers.items()])
@@ -151,7 +152,13 @@ class _Body:
         self._file.close()
 
 
-def _headers(item: Media, granted: signed_urls.SignedUrl) -> dict[str, str]:
+def _wanted(library: Library, granted: signed_urls.SignedUrl) -> StoredFile:
+    if granted.operations is None:
+        return library.media._stored(granted.media_id)
+    return library.media._stored_derivative(granted.media_id, granted.operations)
+
+
+def _headers(item: StoredFile, granted: signed_urls.SignedUrl) -> dict[str, str]:
     return {
         "Content-Type": item.content_type,
         "Content-Disposition": content_disposition(granted.disposition, item.filename),
@@ -160,16 +167,16 @@ def _headers(item: Media, granted: signed_urls.SignedUrl) -> dict[str, str]:
         "Cross-Origin-Resource-Policy": "cross-origin",
         "Accept-Ranges": "bytes",
         "ETag": _etag(item),
-        "Last-Modified": format_datetime(item.uploaded_at, usegmt=True),
+        "Last-Modified": format_datetime(item.stored_at, usegmt=True),
         "Cache-Control": f"private, immutable, max-age={max(0, granted.expires_at - int(time.time()))}",
     }
 
 
-def _etag(item: Media) -> str:
+def _etag(item: StoredFile) -> str:
     return f'"{item.sha256}"'
 
 
-def _part(environ: Mapping[str, Any], item: Media) -> range | None:
+def _part(environ: Mapping[str, Any], item: StoredFile) -> range | None:
     """Return the bytes that are asked for, which may be none of them, or None for all (RFC 9110, section 14).
 
     What cannot be understood is left out of account, and so are several ranges at once.

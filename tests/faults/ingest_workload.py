@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -15,12 +15,13 @@ from tests.faults.child import hear, ready, report
 from tests.faults.stores import Named, store
 
 import mindia
-from mindia import Library, Mindia, Settings
+from mindia import Library, Mindia, Resize, Settings
+from mindia.domain.derivatives import PurgeDerivatives, RegenerateDerivatives
 from mindia.errors import MindiaError, NotFoundError
 
 OPERATIONS = {
     "add", "add several", "add many", "link", "copy", "update", "roll back", "stage", "delete", "delete several",
-    "delete many", "maintain",
+    "delete many", "maintain", "derive", "thumbnail", "purge", "regenerate",
 }  # fmt: skip
 """What each thread does, in any order."""
 
@@ -79,6 +80,10 @@ def _work(
         "delete several": _delete_several,
         "delete many": _delete_many,
         "maintain": maintain,
+        "derive": _derive,
+        "thumbnail": _thumbnail,
+        "purge": _purge,
+        "regenerate": _regenerate,
     }
     assert operations.keys() == OPERATIONS
     ready()
@@ -155,6 +160,35 @@ def _delete(library: Library, paths: list[Path], chance: random.Random) -> None:
 def _delete_many(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
     items = library.media.find(limit=40, order=chance.choice(("uploaded_at", "-uploaded_at"))).items
     library.media.delete_many(chance.sample(items, k=min(4, len(items))))
+
+
+def _derive(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+    items = library.media.find(limit=20, kind="image").items
+    if items:
+        with suppress(NotFoundError):  # another thread was faster
+            library.media.derive(chance.choice(items).id, Resize(chance.choice((20, 30))))
+
+
+def _thumbnail(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+    items = library.media.find(limit=20).items
+    if items:
+        with suppress(NotFoundError):  # another thread was faster
+            library.media.thumbnail(chance.choice(items), side=32)
+
+
+def _purge(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+    items = library.media.find(limit=20).items
+    if items:
+        with suppress(NotFoundError):  # another thread was faster
+            library.media._run_purge(PurgeDerivatives(media_id=chance.choice(items).id), lambda *_: None)
+
+
+def _regenerate(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many
+    items = library.media.find(limit=20).items
+    if items:
+        payload = RegenerateDerivatives(media_id=chance.choice(items).id)
+        with suppress(NotFoundError):  # another thread was faster
+            library.media._run_regenerate(payload, lambda *_: None, since=datetime.now(UTC))
 
 
 def _delete_several(library: Library, paths: list[Path], chance: random.Random) -> None:  # noqa: ARG001 - one of many

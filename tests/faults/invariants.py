@@ -63,6 +63,19 @@ _TORN: dict[str, LiteralString] = {
             select from mindia.all_media o where o.tenant_id = m.tenant_id and o.s3_key = m.s3_key and o.id <> m.id
         )
     """,
+    "pictures of bytes that no item has": """
+        select count(*) from mindia.derivatives d
+        where not exists (
+            select from mindia.all_media m where m.tenant_id = d.tenant_id and m.s3_key = 'originals/' || d.source_id
+        )
+    """,
+    "pictures that are on record as staged or deleted too": """
+        select count(*) from mindia.derivatives d
+        where exists (select from mindia.staged_objects s where s.tenant_id = d.tenant_id and s.id = d.id)
+           or exists (
+               select from mindia.deleted_objects o where o.tenant_id = d.tenant_id and d.s3_key = any(o.s3_keys)
+           )
+    """,
     "waiting tasks for items that are not there": """
         select count(*) from mindia.tasks t
         where t.kind = 'generate_embedding' and t.status = 'pending' and not exists (
@@ -104,6 +117,16 @@ def check_every_row_has_its_bytes(library: Library) -> list[Media]:
     return items
 
 
+def check_every_picture_has_its_bytes(library: Library, items: list[Media]) -> set[str]:
+    """Assert that all that was made of items reads back as it was made; return the keys."""
+    keys = set()
+    for made in (made for item in items for made in library.media.derivatives(item)):
+        content = library.media.read(made)
+        assert hashlib.sha256(content).hexdigest() == made.sha256, f"{made} has other bytes than were made"
+        keys.add(made.s3_key)
+    return keys
+
+
 def check_nothing_is_torn(url: str) -> None:
     """Assert that what is written in one transaction is there as a whole."""
     torn = {what: count for what, query in _TORN.items() if (count := number(url, query))}
@@ -123,10 +146,11 @@ def check_bytes_and_rows_agree(app: Mindia, tenant: Tenant, storage: Storage, ur
     app.maintenance.sweep_staged(older_than=timedelta())
 
     items = check_every_row_has_its_bytes(library)
-    assert {found.key for found in storage.list(tenant.s3_bucket)} == {item.s3_key for item in items}
+    keys = {item.s3_key for item in items} | check_every_picture_has_its_bytes(library, items)
+    assert {found.key for found in storage.list(tenant.s3_bucket)} == keys
     if isinstance(storage, LocalStorage):
         files = {file.relative_to(storage.root).as_posix() for file in storage.root.rglob("*") if file.is_file()}
-        assert files == {f"{tenant.s3_bucket}/{item.s3_key}" for item in items}
+        assert files == {f"{tenant.s3_bucket}/{key}" for key in keys}
     if isinstance(storage, S3Storage):
         place = storage._place(tenant.s3_bucket)
         answer = storage._connection.client().list_multipart_uploads(Bucket=place.bucket, Prefix=place.key)

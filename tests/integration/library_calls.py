@@ -21,9 +21,11 @@ from mindia import (
     LibraryTransaction,
     Media,
     MediaKind,
+    Preset,
     RequestCount,
     RequestGroup,
     RequestSummary,
+    Resize,
     Settings,
     Staged,
     Task,
@@ -73,6 +75,7 @@ class Known:
     delivery: WebhookEvent
     uploaded: Upload
     uploading: Upload
+    preset: Preset
 
     @classmethod
     def of(cls, library: Library, *, filename: str = "harbour.jpg") -> Known:
@@ -95,12 +98,18 @@ class Known:
             delivery=delivery,
             uploaded=uploaded(library),
             uploading=uploaded(library),
+            preset=new_preset(library),
         )
 
 
 def new_user(library: Library) -> User:
     """Make a user with an e-mail address that no other one has."""
     return library.users.create(f"{uuid4().hex}@example.org", password=PASSWORD)
+
+
+def new_preset(library: Library) -> Preset:
+    """Make a preset with a name that no other one has."""
+    return library.presets.create(f"card-{uuid4().hex}", Resize(30))
 
 
 def new_webhook(library: Library) -> Webhook:
@@ -256,6 +265,8 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.complete_upload": lambda library, known: library.media.complete_upload(known.uploaded),
     "media.copy": lambda library, known: library.media.copy(known.item),
     "media.count": lambda library, _: library.media.count(),
+    "media.derive": lambda library, known: library.media.derive(known.item.id, Resize(20)),
+    "media.derivatives": lambda library, known: library.media.derivatives(known.item),
     "media.exists": lambda library, _: library.media.exists(),
     "media.find": lambda library, _: library.media.find(),
     "media.get": lambda library, known: library.media.get(known.item.id),
@@ -263,12 +274,20 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.get_upload": lambda library, known: library.media.get_upload(known.uploaded),
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.open": _open,
+    "media.placeholder": lambda library, known: library.media.placeholder(known.item),
+    "media.purge_derivatives": lambda library, known: library.media.purge_derivatives(known.item),
+    "media.regenerate_derivatives": lambda library, known: library.media.regenerate_derivatives(known.item),
     "media.read": lambda library, known: library.media.read(known.item),
     "media.stage": lambda library, _: library.media.stage(samples.image(), filename="quay.jpg"),
     "media.stage_from_url": _stage_from_url,
     "media.save_to": _save,
+    "media.thumbnail": lambda library, known: library.media.thumbnail(known.item),
     "media.update": lambda library, known: library.media.update(known.item, metadata={"place": "Lisbon"}),
     "media.url": lambda library, known: library.media.url(known.item),
+    "presets.create": lambda library, _: new_preset(library),
+    "presets.get": lambda library, known: library.presets.get(known.preset.name),
+    "presets.list": lambda library, _: library.presets.list(),
+    "presets.update": lambda library, known: library.presets.update(known.preset.name, Resize(40)),
     "request_log.counts": _request_counts,
     "request_log.list": lambda library, _: library.request_log.list(),
     "request_log.summary": _summaries,
@@ -313,6 +332,7 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "webhooks.pause": lambda library, known: library.webhooks.pause(known.webhook),
     "webhooks.update": lambda library, known: library.webhooks.update(known.webhook, description="of the shop"),
     "webhooks.delete": lambda library, known: library.webhooks.delete(known.webhook),
+    "presets.delete": lambda library, known: library.presets.delete(known.preset.name),
     "media.delete": lambda library, known: library.media.delete(known.item),
     "media.delete_many": _delete_many,
 }

@@ -113,6 +113,13 @@ def a_row_of_every_table(host: Connection, library: Library) -> None:
         host.execute("insert into mindia.webhook_states (tenant_id, webhook_id) values (%s, %s)", (tenant, webhook_id))
         host.execute("insert into mindia.vector_indexes values (%s, 7, 5, 5, 0.5)", (tenant,))
         host.execute("insert into mindia.quotas values (%s, 1000, null, 5, 5)", (tenant,))
+        host.execute("insert into mindia.presets (tenant_id, name, operations) values (%s, 'card', 'blur')", (tenant,))
+        host.execute(
+            "insert into mindia.derivatives (tenant_id, id, source_id, operations, s3_key, content_type, file_size) "
+            "select tenant_id, gen_random_uuid(), id, 'blur', 'derived/' || id, 'image/webp', 1 "
+            "from mindia.images where tenant_id = %s and id = %s",
+            (tenant, items[0].id),
+        )
         host.execute(
             "insert into mindia.uploads (tenant_id, id, s3_bucket, filename, original_filename, max_bytes, expires_at, "
             "sweep_at) select id, gen_random_uuid(), s3_bucket, 'a', 'a', 1, now() - interval '1 hour', now() "

@@ -11,31 +11,39 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import attrs
 import pytest
 from PIL import Image
+from tests.corpus.hostile import Canary
+from tests.corpus.hostile_images import IMAGES
 
 from mindia import Library, Settings, connect
 from mindia.domain.media import ImageFacts, Location
+from mindia.domain.operations import Blur, Crop, Operation, Resize, SmartCrop, Thumbnail, Watermark
+from mindia.domain.transformations import Transformation
 from mindia.errors import (
     ClosedError,
     CorruptMediaError,
     EmptyFileError,
+    InvalidError,
     MediaError,
     ParserUnavailableError,
+    StorageUnavailableError,
     TooLargeError,
     TypeMismatchError,
     UnsupportedTypeError,
 )
 from mindia.media import isolation
+from mindia.media.deriving import Made
 from mindia.media.isolation import ParserPool
-from mindia.media.probe import InProcessProber, Probed, Prober
+from mindia.media.probe import InProcessProber, Probed, Prober, Source
 from mindia.storage.local import LocalStorage
 from mindia.testing import samples
 
@@ -395,3 +403,115 @@ def alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+SMALL = Transformation(operations=[Resize(20)]).settled()
+
+
+def test_a_child_makes_the_same_pictures_as_the_process_itself(pool: ParserPool) -> None:
+    marked = Transformation(operations=[Resize(20), Watermark(UUID(int=1))], format="png").settled()
+    mark = samples.image(width=900, height=900, color="red", image_format="PNG")
+    for prober in (pool, InProcessProber()):
+        made = prober.derive(
+            Source(io.BytesIO(FILES["turned.jpg"]), len(FILES["turned.jpg"])),
+            filename="turned.jpg", transformation=marked, watermarks=[Source(io.BytesIO(mark), len(mark))],
+            settings=attrs.evolve(Settings(), spool_memory_bytes=100),
+        )  # fmt: skip
+        assert (made.width, made.height) == Image.open(io.BytesIO(made.content)).size == (20, 27)
+        pictures = {name: derived(prober, content, Thumbnail(24)) for name, content in FILES.items()}
+        assert {max(each.width, each.height) for each in pictures.values()} == {24}
+
+
+def derived(prober: Prober, content: bytes, *operations: Operation, **settings: Any) -> Made:
+    return prober.derive(
+        Source(io.BytesIO(content), len(content)),
+        filename="a.jpg",
+        transformation=Transformation(operations=operations).settled(),
+        watermarks=[],
+        settings=Settings(**settings),
+    )
+
+
+def test_a_child_refuses_to_make_what_cannot_be_made(pool: ParserPool) -> None:
+    with pytest.raises(CorruptMediaError, match=r"'a\.jpg' cannot be read"):
+        derived(pool, samples.image()[:-100])
+    with pytest.raises(InvalidError, match="leaves nothing"):
+        derived(pool, samples.image(), Crop(5, 5, x=64, y=0))
+    with pytest.raises(TooLargeError, match=r"Settings\.max_derivative_pixels"):
+        derived(pool, samples.image(), max_derivative_pixels=100)
+    assert derived(pool, samples.image()).width == 64
+
+
+def test_a_child_that_is_killed_while_it_makes_a_picture_is_replaced(pool: ParserPool) -> None:
+    derived(pool, samples.image())
+    os.kill(pool._free[0].pid, signal.SIGKILL)
+
+    assert derived(pool, samples.image(), Resize(20)).width == 20
+
+
+def test_a_picture_that_takes_too_much_memory_or_time_is_too_large() -> None:
+    large = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(large, "PNG")
+    with closing(ParserPool(Settings(parser_memory_bytes=60_000_000))) as narrow, pytest.raises(TooLargeError):
+        derived(narrow, large.getvalue(), Blur(200))
+    with closing(ParserPool(Settings(parser_timeout=timedelta(milliseconds=200)))) as hasty:
+        with pytest.raises(TooLargeError, match="takes longer"):
+            derived(hasty, large.getvalue(), *[Blur(200)] * 30)
+        with suppress(TooLargeError):  # a machine that is busy may not even start a child in time
+            assert derived(hasty, samples.image(), Resize(20)).width == 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {}, {"width": 1, "height": 1}, {"content": b"<html>", "width": 1, "height": 1},
+        {"content": samples.image(), "width": 1, "height": 1},
+        {"content": samples.image("WEBP"), "width": 0, "height": 1},
+        {"content": samples.image("WEBP"), "width": "1", "height": 1},
+        {"content": samples.image("WEBP"), "width": 1, "height": 1 << 40},
+    ],
+)  # fmt: skip
+def test_a_picture_that_is_none_is_not_believed(answer: dict[str, Any]) -> None:
+    with pytest.raises(CorruptMediaError, match="nonsense"):
+        isolation._made(answer, "a.jpg", SMALL)
+
+
+def test_a_temporary_folder_that_is_missing_is_an_error_of_the_storage(pool: ParserPool, tmp_path: Path) -> None:
+    class Remote(io.BytesIO):
+        """What comes from an object store: no file of this machine."""
+
+    with pytest.raises(StorageUnavailableError, match=r"Settings\.spool_folder"):
+        pool.derive(
+            Source(Remote(samples.image()), len(samples.image())), filename="a.jpg", transformation=SMALL,
+            watermarks=[], settings=Settings(spool_folder=tmp_path / "missing", spool_memory_bytes=10),
+        )  # fmt: skip
+
+
+HOSTILE_PICTURES = [name for name, file in IMAGES.items() if file.accepted is not None]
+
+
+@pytest.mark.parametrize("name", HOSTILE_PICTURES)
+def test_a_hostile_picture_becomes_a_small_one_or_is_refused(patient: ParserPool, name: str, canary: Canary) -> None:
+    content = IMAGES[name].make(canary)
+    for transformation in (SMALL, Transformation(operations=[SmartCrop(9, 9)], animated=True).settled()):
+        try:
+            made = patient.derive(
+                Source(io.BytesIO(content), len(content)), filename=IMAGES[name].filename,
+                transformation=transformation, watermarks=[], settings=Settings(),
+            )  # fmt: skip
+        except MediaError:
+            continue
+        assert max(made.width, made.height) <= 20
+        assert len(made.content) < 5_000_000
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[ParserPool]:
+    """Children that stay for a whole module."""
+    with closing(ParserPool(Settings(parser_timeout=timedelta(seconds=5)))) as pool:
+        yield pool
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Canary:
+    return Canary(path=tmp_path / "canary", port=9)

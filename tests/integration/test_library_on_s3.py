@@ -20,7 +20,7 @@ from tests.s3.radosgw import S3Server
 from urllib3 import PoolManager
 
 import mindia
-from mindia import Audio, Disposition, Library, LocalStorage, Mindia, S3Storage, Tenant
+from mindia import Audio, Disposition, Library, LocalStorage, Mindia, Resize, S3Storage, Tenant
 from mindia.errors import InvalidError, NotFoundError, StorageUnavailableError
 from mindia.storage._s3_errors import Place
 from mindia.testing import samples
@@ -102,6 +102,27 @@ def test_an_address_is_one_of_the_store_with_type_and_name(library: Library) -> 
         library.media.url(item, expires_in=timedelta(days=30))
     with pytest.raises(InvalidError, match="disposition"):
         library.media.url(item, disposition="other")
+
+
+def test_pictures_are_made_once_and_have_an_address_of_the_store(
+    app: Mindia, library: Library, tenant: Tenant, storage: S3Storage
+) -> None:
+    large = samples.image("PNG", width=900, height=600)
+    item, sound = library.media.add(large, filename="Katze.png"), library.media.add(samples.wav(seconds=40.0))
+    made = library.media.derive(item.id, Resize(40), format="jpeg")
+    library.media.thumbnail(sound)
+
+    assert library.media.derive(item.id, Resize(40), format="jpeg") == made
+    with PoolManager(retries=False) as http:
+        answer = http.request("GET", library.media.url(made))
+    assert (answer.status, answer.data) == (200, library.media.read(made))
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert 'filename="Katze.jpg"' in answer.headers["Content-Disposition"]
+    assert app.maintenance.verify(tenant=tenant).is_clean
+    library.media.delete_many([item, sound])
+    app.maintenance.remove_deleted()
+    app.maintenance.sweep_staged(older_than=timedelta())
+    assert listed(storage, tenant.s3_bucket) == {}
 
 
 def test_what_is_deleted_or_never_added_goes(app: Mindia, library: Library, tenant: Tenant, storage: S3Storage) -> None:

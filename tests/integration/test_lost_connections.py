@@ -152,6 +152,8 @@ class Rows:
     api_keys: int = 0
     webhooks: int = 0
     webhook_events: int = 0
+    derivatives: int = 0
+    presets: int = 0
 
     def __sub__(self, before: Rows) -> Rows:
         return Rows(**{table: rows - getattr(before, table) for table, rows in attrs.asdict(self).items()})
@@ -187,6 +189,13 @@ EFFECTS = {
     "media.add_from_url": Rows(images=1, search_documents=1, tasks=1),
     "media.add_many": Rows(images=1, search_documents=1, tasks=1),
     "media.copy": Rows(images=1, search_documents=1, tasks=1),
+    "media.derive": Rows(derivatives=1),
+    "media.placeholder": Rows(derivatives=1),
+    "media.purge_derivatives": Rows(tasks=1),
+    "media.regenerate_derivatives": Rows(tasks=1),
+    "media.thumbnail": Rows(derivatives=1),
+    "presets.create": Rows(presets=1),
+    "presets.delete": Rows(presets=-1),
     "media.delete": Rows(images=-1, search_documents=-1, tasks=-2, deleted_objects=1),  # the task that is known, too
     "media.delete_many": Rows(images=-1, search_documents=-1, tasks=-1, deleted_objects=1),
     "tasks.cancel without a tenant": Rows(tasks=1),  # that it enqueues itself
@@ -212,6 +221,7 @@ RETURN_NOTHING = {
     "media.abort_upload",
     "media.delete",
     "media.delete_many",
+    "presets.delete",
     "tenants.delete",
     "tenants.set_quota",
     "webhooks.delete",

@@ -95,19 +95,26 @@ def test_an_item_of_any_kind_can_be_copied_with_all_that_hangs_on_it(
     assert {item.id for item in check_bytes(app, library, storage, host)} == {copy.id for copy in copies}
 
 
-def test_what_was_made_of_a_video_stays_with_it_and_not_with_its_copy(library: Library, host: Host) -> None:
+def test_a_copy_of_a_video_has_its_streaming_form_and_none_that_is_only_being_made(
+    library: Library, host: Host
+) -> None:
+    plain = library.media.add(samples.video(seconds=0.2, audio_codec=None), filename="a.mp4")
     original = library.media.add(samples.video(seconds=0.2, audio_codec=None), filename="b.mp4")
+    key = f"derived/{original.id}/{uuid7()}/master.m3u8"
     with host.transaction():
+        host.execute("update mindia.videos set processing_status = 'processing' where id = %s", (plain.id,))
         host.execute(
             "update mindia.videos set processing_status = 'completed', hls_master_key = %s where id = %s",
-            (f"derived/{original.id}/master.m3u8", original.id),
+            (key, original.id),
         )
 
-    copy = library.media.copy(original)
+    of_plain, copy = library.media.copy(plain), library.media.copy(original)
 
+    assert isinstance(of_plain, Video)
     assert isinstance(copy, Video)
-    assert library.media.get(copy.id) == copy
-    assert copy.hls_master_key is None
+    assert library.media.get_many([of_plain.id, copy.id]) == [of_plain, copy]
+    assert (of_plain.processing_status, of_plain.hls_master_key) == ("pending", None)
+    assert (copy.processing_status, copy.hls_master_key) == ("completed", key)
 
 
 def test_what_is_not_there_cannot_be_copied(library: Library, other: Library, host: Host) -> None:

@@ -48,6 +48,7 @@ from mindia.domain.tasks import GenerateEmbedding
 from mindia.errors import AuthenticationError, DuplicateError, NotFoundError, PermissionDeniedError
 from mindia.repositories import (
     api_keys,
+    derivatives,
     embeddings,
     media,
     media_find,
@@ -59,8 +60,10 @@ from mindia.repositories import (
     vocabulary,
 )
 from mindia.repositories._vectors import as_binary
+from mindia.repositories.derivatives import NewDerivative
 from mindia.repositories.media_find import Selection
 from mindia.repositories.vector_indexes import LargeSpace
+from mindia.services.derived_place import DerivedPlace
 from mindia.services.leases import Slot
 from mindia.storage.base import StoredObject
 from mindia.testing import samples
@@ -96,6 +99,8 @@ WITHOUT_IDS: dict[str, Callable[[Library, Known], object]] = {
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.stage": lambda library, known: CALLS["media.stage"](library, known) and None,
     "media.stage_from_url": lambda library, known: CALLS["media.stage_from_url"](library, known) and None,
+    "presets.create": lambda library, known: CALLS["presets.create"](library, known) and None,
+    "presets.list": lambda library, _: [each for each in library.presets.list() if each.tenant_id != library.tenant_id],
     "request_log.counts": lambda library, known: CALLS["request_log.counts"](library, known),
     "request_log.list": lambda library, _: library.request_log.list(),
     "request_log.summary": lambda library, _: list(library.request_log.summary()),
@@ -248,6 +253,7 @@ def every_call(library: Library) -> list[Call]:
         *(partial(_known, call, known) for call in CALLS.values()),
         *(call for item in kinds for call in _calls_on(item)),
         *(partial(_add_while_it_is_discarded, each) for each in staged),
+        *(partial(_derive_in_every_way, item) for item in kinds),
         lambda tx: tx.media.delete_many(shared),
         lambda tx: tx.media.delete(shared[1]),
         lambda tx: tx.media.find(metadata={"place": "Lisbon"}),
@@ -276,6 +282,26 @@ def _transfer(session: Session, tenant_id: UUID, items: Sequence[Media]) -> None
     tenant_transfer.set_times(session, tenant_id, [each.media for each in archived])
     session.repeated = True
     tenant_transfer.add_users(session, tenant_id, tenant_transfer.users_page(session, tenant_id, after=None, limit=5))
+
+
+def _derive_in_every_way(item: Media, tx: LibraryTransaction) -> None:
+    """Make a picture, once more in its place, and do what the tasks do that go over pictures."""
+    made, tenant_id = tx.media.thumbnail(item), tx.tenant_id
+    place = DerivedPlace(tx._context, item)
+    new = NewDerivative(
+        id=place.id, media=item, operations=made.operations, s3_key=place.prefix, content_type="image/webp", file_size=1
+    )
+
+    def work(session: Session) -> None:
+        derivatives.replace(session, new)
+        derivatives.item_of(session, tenant_id, made)
+        derivatives.is_there(session, tenant_id, place.id)
+        derivatives.page(session, tenant_id, after=UUID(int=0), limit=5)
+        derivatives.remove_by_id(session, tenant_id, [place.id])
+        derivatives.forget(session, tenant_id, [made.source_id])
+
+    in_session(tx, work)
+    place.discard()
 
 
 def _search_in_every_way(session: Session, item: Media) -> None:

@@ -214,6 +214,8 @@ def test_objects_are_lines_of_json() -> None:
         "quota": {"max_items": None, "max_total_bytes": None},
         "item_count": 2,
         "total_bytes": 5,
+        "derivative_count": 0,
+        "derivative_bytes": 0,
     }
     odd = {
         "at": datetime(2026, 1, 1, tzinfo=UTC),

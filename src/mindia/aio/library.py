@@ -11,6 +11,7 @@ from mindia._handles import Handle
 from mindia.aio._threads import Lane, Threads, entered
 from mindia.aio.services.api_keys import AsyncApiKeys
 from mindia.aio.services.media_store import AsyncMediaStore
+from mindia.aio.services.presets import AsyncPresets
 from mindia.aio.services.request_log import AsyncTenantRequestLog
 from mindia.aio.services.search_index import AsyncSearchIndex
 from mindia.aio.services.statistics import AsyncStatistics
@@ -49,6 +50,7 @@ class _Services(Handle):
         self.webhooks = AsyncWebhookDispatcher(library.webhooks, lane)
         self.users = AsyncUsers(library.users, lane)
         self.api_keys = AsyncApiKeys(library.api_keys, lane)
+        self.presets = AsyncPresets(library.presets, lane)
         self.request_log = AsyncTenantRequestLog(library.request_log, lane)
         self.statistics = AsyncStatistics(library.statistics, lane)
 

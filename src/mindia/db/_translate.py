@@ -21,6 +21,7 @@ _TAKEN = {
     "tenants_pkey": "this tenant exists already",
     "tenants_s3_bucket_key": "another tenant uses this bucket",
     "users_tenant_email_key": "another user of the tenant has this e-mail address",
+    "presets_pkey": "there is a preset of this name already",
     "api_keys_prefix_key": "another API key begins like this one",
 }
 

@@ -49,8 +49,9 @@ class MaintenanceReport:
 class Problem(StrEnum):
     """What `verify` finds wrong.
 
-    `missing`: an item has no bytes. `wrong_size` and `wrong_hash`: its bytes are not those that were stored.
-    `unreadable`: the object store fails over them, as a disk with a bad block does. `orphan`: bytes are on no record.
+    `missing`: an item, or what was made of one, has no bytes. `wrong_size` and `wrong_hash`: its bytes are not those
+    that were stored. `unreadable`: the object store fails over them, as a disk with a bad block does. `orphan`: bytes
+    are on no record.
     """
 
     MISSING = "missing"
@@ -65,12 +66,14 @@ class Repair(StrEnum):
 
     `restore` copies the bytes from another item of the tenant that has the same sha256, once they are known to be
     right. `remove_orphans` removes bytes that are on no record. `delete_items` deletes items whose bytes are missing or
-    wrong and could not be restored, as their users would: webhooks are told.
+    wrong and could not be restored, as their users would: webhooks are told. `remove_derivatives` removes what was made
+    of items and is missing or wrong: a picture is made anew when it is asked for, a streaming form by its task.
     """
 
     RESTORE = "restore"
     REMOVE_ORPHANS = "remove_orphans"
     DELETE_ITEMS = "delete_items"
+    REMOVE_DERIVATIVES = "remove_derivatives"
 
 
 @attrs.frozen(kw_only=True)
@@ -80,7 +83,7 @@ class Finding:
     Attributes:
         problem: What.
         tenant_id: Whose it is.
-        media_id: The item; None for bytes that are nobody's.
+        media_id: The item; None for bytes that are nobody's, and for what was made of an item.
         s3_bucket: The bucket.
         s3_key: Where the bytes are, or should be.
         detail: For people.
@@ -119,6 +122,7 @@ class VerifyReport:
         items_checked: Items whose bytes were looked for.
         items_hashed: Items of which all bytes were read.
         bytes_hashed: How many bytes that were.
+        derivatives_checked: What was made of items, whose bytes were looked for.
         objects_checked: Objects whose record was looked for.
         objects_foreign: Objects of the tenants' buckets that are none of Mindia's; they are left alone.
         counts: How often each problem was found.
@@ -130,6 +134,7 @@ class VerifyReport:
     items_checked: int = 0
     items_hashed: int = 0
     bytes_hashed: int = 0
+    derivatives_checked: int = 0
     objects_checked: int = 0
     objects_foreign: int = 0
     counts: tuple[ProblemCount, ...] = ()

@@ -111,10 +111,15 @@ class Usage:
     Attributes:
         by_type: By kind and MIME type.
         quota: What it may have at most.
+        derivative_count: How much was made of the items: pictures, streaming forms. It does not count against the
+            quota, since it can be made again.
+        derivative_bytes: How many bytes that are.
     """
 
     by_type: tuple[TypeUsage, ...]
     quota: Quota
+    derivative_count: int = 0
+    derivative_bytes: int = 0
 
     @property
     def item_count(self) -> int:

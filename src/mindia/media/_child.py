@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -17,11 +18,14 @@ from typing import Any
 import attrs
 
 from mindia.config import Settings
-from mindia.errors import MediaError, MissingExtraError, TooLargeError
+from mindia.domain.transformations import Transformation
+from mindia.errors import InvalidError, MediaError, MissingExtraError, TooLargeError
+from mindia.media.deriving import derive
 from mindia.media.pictures import pictures
 from mindia.media.probe import probe
 
 _MAX_REQUEST = 1 << 16
+_MAX_FILES = 32
 _WORN = 0.05
 """The part of the memory that may be lost before another child takes the place of this one."""
 
@@ -36,17 +40,19 @@ def main() -> None:
 
     memory, lost_bytes = _Memory(), 0
     while True:
-        message, files, _, _ = socket.recv_fds(channel, _MAX_REQUEST, 1)
+        message, files, _, _ = socket.recv_fds(channel, _MAX_REQUEST, _MAX_FILES)
         if not message:
             return
         before_bytes = memory.used_bytes()
-        answer = _answer(json.loads(message), files[0], memory_bytes)
-        if not {"facts", "shots"} & answer.keys():
+        answer = _answer(json.loads(message), files, memory_bytes)
+        file = answer.pop("content", b"")
+        if not {"facts", "shots", "content_size"} & answer.keys():
             # Decoders that give up do not always give back: the next file would have less.
             lost_bytes += max(0, memory.used_bytes() - before_bytes)
         answer["worn"] = lost_bytes > memory_bytes * _WORN
         content = json.dumps(answer, default=datetime.isoformat).encode()
         channel.sendall(len(content).to_bytes(8) + content)
+        channel.sendall(file)
 
 
 class _PositionedFile(io.RawIOBase):
@@ -109,11 +115,26 @@ def _limit(memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _answer(request: dict[str, Any], descriptor: int, memory_bytes: int) -> dict[str, Any]:
+def _answer(request: dict[str, Any], descriptors: list[int], memory_bytes: int) -> dict[str, Any]:
     filename = request["filename"]
     try:
-        with io.BufferedReader(_PositionedFile(descriptor)) as file:
+        with ExitStack() as stack:
+            file, *others = [stack.enter_context(io.BufferedReader(_PositionedFile(each))) for each in descriptors]
             settings = _settings(tuple(request["settings"].items()), request["timeout_s"])
+            if "transformation" in request:
+                made = derive(
+                    file,
+                    filename=filename,
+                    transformation=Transformation.parse(request["transformation"]),
+                    watermarks=others,
+                    settings=settings,
+                )
+                return {
+                    "content": made.content,
+                    "content_size": len(made.content),
+                    "width": made.width,
+                    "height": made.height,
+                }
             if "max_side" in request:
                 shots = pictures(
                     file, filename=filename, max_side=request["max_side"], times=request["times"], settings=settings
@@ -124,7 +145,7 @@ def _answer(request: dict[str, Any], descriptor: int, memory_bytes: int) -> dict
             )
     except MissingExtraError as error:
         return {"missing": error.args[0], "extra": error.extra}
-    except MediaError as error:
+    except (MediaError, InvalidError) as error:
         return {"code": error.code, "message": str(error)}
     except MemoryError:
         return {

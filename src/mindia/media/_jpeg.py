@@ -49,6 +49,27 @@ def may_have_scans(content: bytes) -> bool:
     return content.count(bytes((0xFF, _SCAN_MARKER))) > 1
 
 
+def is_one_scan(head: bytes) -> bool:
+    """Tell whether the beginning of a file shows that a decoder goes over the picture once and keeps nothing.
+
+    That is so where the first scan has all of the components, and the frame is not one that gets better with each
+    (ITU-T T.81, 4.5): what follows that scan is not read.
+    """
+    at, components = len(_START), 0
+    while (found := _SEGMENT.search(head, at)) is not None:
+        marker = found[0][1]
+        at = found.end() + max(2, int.from_bytes(head[found.end() : found.end() + 2]))
+        if at > len(head) or marker in _PROGRESSIVE or marker in (_START[1], _END_MARKER):
+            return False
+        if marker in _FRAMES:
+            if components:
+                return False
+            components = head[found.end() + 7] if found.end() + 7 < at else 0
+        elif marker == _SCAN_MARKER:
+            return components > 0 and head[found.end() + 2 : at][:1] == bytes((components,))
+    return False
+
+
 def work(content: bytes, *, most_scans: int) -> Work:
     """Return what decoding takes, as far as the file can be understood. Counts no further than one more than told."""
     frame, progressive = b"", False

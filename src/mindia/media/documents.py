@@ -18,7 +18,7 @@ PAGE_BREAK = "\f"
 _TEXT_SHARE = 0.2
 """Of `Settings.parser_timeout`, which taking out the text may last: what was found until then is kept."""
 
-_PDFIUM = threading.Lock()
+PDFIUM = threading.Lock()
 """pdfium is not thread-safe, not even with a document a thread."""
 
 
@@ -35,7 +35,7 @@ def probe_pdf(file: BinaryIO, *, filename: str, settings: Settings) -> DocumentF
     except ImportError as error:
         raise MissingExtraError("reading PDF documents", extra="pdf") from error
 
-    with _PDFIUM:
+    with PDFIUM:
         try:
             document = pdfium.PdfDocument(file)
         except pdfium.PdfiumError as error:

@@ -29,6 +29,8 @@ _TURNED = (5, 6, 7, 8)
 
 _MAX_SCANS = 500
 """More than any encoder makes; each goes over the whole picture again, and need not take more than a dozen bytes."""
+_HEAD = 1 << 16
+"""Of a JPEG, in bytes, where most have all that stands before their picture."""
 _MAX_SCANNED_PIXELS = 5_000_000_000
 """Of all scans together: fifty of the largest picture that `Settings` allow at first, or a second or two."""
 _BYTES_PER_PIXEL = 8
@@ -45,13 +47,13 @@ def probe_image(file: BinaryIO, kind: MediaType, *, filename: str, settings: Set
     try:
         return _probed(file, kind, filename, settings)
     except CorruptMediaError:
-        sound = _without_metadata(file, kind, filename)
+        sound = without_metadata(file, kind, filename)
         if sound is None:
             raise
     return _probed(sound, kind, filename, settings)
 
 
-def _without_metadata(file: BinaryIO, kind: MediaType, filename: str) -> BinaryIO | None:
+def without_metadata(file: BinaryIO, kind: MediaType, filename: str) -> BinaryIO | None:
     """Return a copy of an image without its metadata, over which decoders stumble, or None where it has none."""
     file.seek(0)
     copy = io.BytesIO(file.read())
@@ -95,7 +97,10 @@ def refuse_slow(file: BinaryIO, kind: MediaType, filename: str) -> int:
         width, height = _webp.canvas(file.read(sniff.HEAD_BYTES))
         return _BYTES_PER_PIXEL * width * height
     if kind is sniff.JPEG:
-        content = file.read()
+        head = file.read(_HEAD)
+        if _jpeg.is_one_scan(head):
+            return 0
+        content = head + file.read()
         if not _jpeg.may_have_scans(content):
             return 0
         work = _jpeg.work(content, most_scans=_MAX_SCANS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from types import TracebackType
@@ -29,14 +28,19 @@ import attrs
 from mindia import errors
 from mindia.config import Settings
 from mindia.domain.media import AudioFacts, DocumentFacts, Facts, ImageFacts, MediaKind, VideoFacts
+from mindia.domain.transformations import Transformation
+from mindia.media import sniff
+from mindia.media.deriving import Made
 from mindia.media.pictures import Shot
-from mindia.media.probe import Probed, check_facts
+from mindia.media.probe import Probed, Source, check_facts
+from mindia.media.spool import disk_errors
 
 if TYPE_CHECKING:
     from cattrs import Converter
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(3)); from mindia.media._child import main; main()"
-_MAX_ANSWER = 1 << 26
+_MAX_ANSWER = 1 << 27
+_CHUNK = 1 << 20
 _MAX_DECLARED_CHARS = 1000
 """More than any type has; what is cut off contradicts the bytes all the same."""
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -49,7 +53,9 @@ _FACTS: dict[str, type[Facts]] = {
 }
 _SENT = [name for name in attrs.fields_dict(Settings) if name.startswith("max_") or name == "keep_location"]
 """The settings that a parser needs, and so the only ones that a child is told."""
-_MEDIA_ERRORS: list[type[errors.MediaError]] = [errors.MediaError, *errors.MediaError.__subclasses__()]
+_ERRORS: list[type[errors.MindiaError]] = [
+    errors.InvalidError, errors.MediaError, *errors.MediaError.__subclasses__()
+]  # fmt: skip
 
 
 class ParserPool:
@@ -95,7 +101,7 @@ class ParserPool:
             A context manager, whose `result` waits for the answer. What `probe` raises is raised by both.
         """
         more = {"declared": declared and declared[:_MAX_DECLARED_CHARS]}
-        return self._begin(file, more, size=size, filename=filename, settings=settings)
+        return self._begin([Source(file, size)], more, filename=filename, settings=settings)
 
     def pictures(
         self,
@@ -123,25 +129,55 @@ class ParserPool:
         """
         more = {"max_side": max_side, "times": None if times is None else list(times)}
         with (
-            _with_descriptor(file, size, settings) as here,
-            self._begin(here, more, size=size, filename=filename, settings=settings) as pending,
+            _with_descriptor(Source(file, size), settings) as here,
+            self._begin([here], more, filename=filename, settings=settings) as pending,
         ):
             return _shots(pending.answer(), filename)
 
-    def _begin(self, file: BinaryIO, more: dict[str, Any], *, size: int, filename: str, settings: Settings) -> _Pending:
+    def derive(
+        self,
+        source: Source,
+        *,
+        filename: str,
+        transformation: Transformation,
+        watermarks: Sequence[Source],
+        settings: Settings,
+    ) -> Made:
+        """Make a picture of a file, as `mindia.media.deriving.derive` does.
+
+        Args:
+            source: The file.
+            filename: For messages.
+            transformation: What is done; settled.
+            watermarks: The files of `transformation.watermarks`, in the same order.
+            settings: Limits of this file.
+
+        Raises:
+            MediaError: It cannot be decoded within the limits.
+            InvalidError: There is nothing left after cropping, or no picture of that kind of file.
+            ParserUnavailableError: No child can be started.
+            StorageUnavailableError: The folder of `Settings.spool_folder` is full or missing.
+        """
+        with ExitStack() as stack:
+            here = [stack.enter_context(_with_descriptor(each, settings)) for each in (source, *watermarks)]
+            more = {"transformation": str(transformation)}
+            pending = stack.enter_context(self._begin(here, more, filename=filename, settings=settings))
+            return _made(pending.answer(), filename, transformation)
+
+    def _begin(self, files: Sequence[Source], more: dict[str, Any], *, filename: str, settings: Settings) -> _Pending:
         if self._process != os.getpid():
             inherited = self._children
             self._start_afresh()
             for child in inherited:
                 child.leave_to_parent()
         request = {
-            "size": size,
+            "size": files[0].size,
             "filename": filename,
             "settings": {name: getattr(settings, name) for name in _SENT},
             "timeout_s": self._settings.parser_timeout.total_seconds(),
             **more,
         }
-        return _Pending(self, request, file, in_memory=size <= settings.spool_memory_bytes)
+        return _Pending(self, request, files, spool_memory_bytes=settings.spool_memory_bytes)
 
     def close(self) -> None:
         """End the children. Calling it again does nothing."""
@@ -176,13 +212,15 @@ class ParserPool:
 
 
 class _Pending:
-    """A file that a child is at work on."""
+    """A file that a child is at work on, perhaps with others."""
 
-    def __init__(self, pool: ParserPool, request: dict[str, Any], file: BinaryIO, *, in_memory: bool) -> None:
+    def __init__(
+        self, pool: ParserPool, request: dict[str, Any], files: Sequence[Source], *, spool_memory_bytes: int
+    ) -> None:
         self._pool = pool
         self._request = request
-        self._file = file
-        self._in_memory = in_memory
+        self._files = files
+        self._spool_memory_bytes = spool_memory_bytes
         self._child: _Child | None = None
         self._deadline = 0.0
 
@@ -222,8 +260,12 @@ class _Pending:
     def _ask(self) -> None:
         self._child = self._pool._take()
         try:
-            with _descriptor(self._file, in_memory=self._in_memory) as descriptor:
-                self._child.ask(self._request, descriptor, deadline=self._deadline)
+            with ExitStack() as stack:
+                descriptors = [
+                    stack.enter_context(_descriptor(each.file, in_memory=each.size <= self._spool_memory_bytes))
+                    for each in self._files
+                ]
+                self._child.ask(self._request, descriptors, deadline=self._deadline)
         except ConnectionError:
             self._drop()
         except BaseException:
@@ -299,7 +341,7 @@ class _Child:
         """The number of the process."""
         return self._process.pid
 
-    def ask(self, request: dict[str, Any], descriptor: int, *, deadline: float) -> None:
+    def ask(self, request: dict[str, Any], descriptors: list[int], *, deadline: float) -> None:
         """Send a request.
 
         Raises:
@@ -307,7 +349,7 @@ class _Child:
             OSError: The child has ended.
         """
         self._channel.settimeout(max(0.001, deadline - time.monotonic()))
-        socket.send_fds(self._channel, [json.dumps(request).encode()], [descriptor])
+        socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
 
     def answer(self, *, deadline: float) -> dict[str, Any]:
         """Return the answer to the request.
@@ -323,16 +365,21 @@ class _Child:
         answer = json.loads(self._receive(size, deadline))
         if not isinstance(answer, dict):
             raise ValueError(f"the answer is a {type(answer).__name__}")  # noqa: TRY004 - a value of another process
+        if (content_size := answer.get("content_size")) is not None:
+            if not isinstance(content_size, int) or not 0 <= content_size <= _MAX_ANSWER:
+                raise ValueError("a file that is too large")
+            answer["content"] = self._receive(content_size, deadline)
         return answer
 
     def _receive(self, size: int, deadline: float) -> bytes:
-        received = bytearray()
-        while len(received) < size:
+        received = bytearray(size)
+        left = memoryview(received)
+        while left:
             self._channel.settimeout(max(0.001, deadline - time.monotonic()))
-            chunk = self._channel.recv(size - len(received))
-            if not chunk:
+            count = self._channel.recv_into(left)
+            if not count:
                 raise ConnectionResetError("the parser has ended")
-            received += chunk
+            left = left[count:]
         return bytes(received)
 
     def leave_to_parent(self) -> None:
@@ -366,18 +413,36 @@ def _memory_file() -> IO[bytes]:
 
 
 @contextmanager
-def _with_descriptor(file: BinaryIO, size: int, settings: Settings) -> Iterator[BinaryIO]:
+def _with_descriptor(source: Source, settings: Settings) -> Iterator[Source]:
     """Give a file that can be handed to another process: what comes from an object store may be none."""
-    if size > settings.spool_memory_bytes:
+    if source.size > settings.spool_memory_bytes:
         try:
-            file.fileno()
+            source.file.fileno()
         except OSError:
-            with tempfile.TemporaryFile(dir=settings.spool_folder) as copy:
-                shutil.copyfileobj(file, copy)
-                copy.flush()
-                yield cast("BinaryIO", copy)
+            with _copied(source.file, settings) as copy:
+                yield Source(copy, source.size)
             return
-    yield file
+    yield source
+
+
+@contextmanager
+def _copied(file: BinaryIO, settings: Settings) -> Iterator[BinaryIO]:
+    folder = None if settings.spool_folder is None else str(settings.spool_folder)
+    with ExitStack() as stack:
+        with disk_errors(folder):
+            copy = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - closed below
+            stack.callback(_closed, copy)
+        while chunk := file.read(_CHUNK):
+            with disk_errors(folder):
+                copy.write(chunk)
+        with disk_errors(folder):
+            copy.flush()
+        yield copy
+
+
+def _closed(file: BinaryIO) -> None:
+    with suppress(OSError):  # what could not be written before cannot be written now
+        file.close()
 
 
 def _shots(answer: dict[str, Any], filename: str) -> list[Shot]:
@@ -391,11 +456,23 @@ def _shots(answer: dict[str, Any], filename: str) -> list[Shot]:
         raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
 
 
+def _made(answer: dict[str, Any], filename: str, transformation: Transformation) -> Made:
+    _raise(answer)
+    content, width, height = (answer.get(name) for name in ("content", "width", "height"))
+    assert transformation.format is not None, "it is settled"
+    if isinstance(content, bytes) and isinstance(width, int) and isinstance(height, int):
+        found = sniff.sniff(content[: sniff.HEAD_BYTES])
+        is_right = found is not None and found.content_type == transformation.format.content_type
+        if is_right and 0 < width < 1 << 17 and 0 < height < 1 << 17:
+            return Made(content, width, height)
+    raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense")
+
+
 def _raise(answer: dict[str, Any]) -> None:
     if "missing" in answer:
         raise errors.MissingExtraError(str(answer["missing"]), extra=str(answer["extra"]))
     if "code" in answer:
-        by_code = {kind.code: kind for kind in _MEDIA_ERRORS}
+        by_code = {kind.code: kind for kind in _ERRORS}
         raise by_code.get(answer["code"], errors.CorruptMediaError)(str(answer["message"]))
 
 

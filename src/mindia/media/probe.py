@@ -11,8 +11,10 @@ import attrs
 
 from mindia.config import Settings
 from mindia.domain.media import Facts, MediaKind
+from mindia.domain.transformations import Transformation
 from mindia.errors import CorruptMediaError, EmptyFileError, TooLargeError
 from mindia.media import sniff
+from mindia.media.deriving import Made, derive
 from mindia.media.documents import probe_pdf
 from mindia.media.images import probe_image
 from mindia.media.pictures import Shot, pictures
@@ -35,6 +37,19 @@ class Probed:
 
     content_type: str
     facts: Facts
+
+
+@attrs.frozen
+class Source:
+    """A file that is read.
+
+    Attributes:
+        file: Seekable.
+        size: In bytes.
+    """
+
+    file: BinaryIO
+    size: int
 
 
 class Pending(Protocol):
@@ -69,6 +84,18 @@ class Prober(Protocol):
         settings: Settings,
     ) -> list[Shot]:
         """Return small pictures of a file: see `mindia.media.pictures.pictures`."""
+        ...
+
+    def derive(
+        self,
+        source: Source,
+        *,
+        filename: str,
+        transformation: Transformation,
+        watermarks: Sequence[Source],
+        settings: Settings,
+    ) -> Made:
+        """Make a picture of a file: see `mindia.media.deriving.derive`."""
         ...
 
     def close(self) -> None:
@@ -106,6 +133,27 @@ class InProcessProber:
         """Return small pictures of a file: see `mindia.media.pictures.pictures`."""
         try:
             return pictures(file, filename=filename, max_side=max_side, times=times, settings=settings)
+        except MemoryError as error:
+            raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
+
+    def derive(
+        self,
+        source: Source,
+        *,
+        filename: str,
+        transformation: Transformation,
+        watermarks: Sequence[Source],
+        settings: Settings,
+    ) -> Made:
+        """Make a picture of a file: see `mindia.media.deriving.derive`."""
+        try:
+            return derive(
+                source.file,
+                filename=filename,
+                transformation=transformation,
+                watermarks=[each.file for each in watermarks],
+                settings=settings,
+            )
         except MemoryError as error:
             raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
 

@@ -62,9 +62,9 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
                 chunk = chunk.tobytes()  # its items may be larger than a byte
             size += len(chunk)
             if isinstance(file, io.BytesIO) and size > settings.spool_memory_bytes:
-                with _typed(folder):
+                with disk_errors(folder):
                     file = _moved_to_disk(file, folder)
-            with _typed(folder):
+            with disk_errors(folder):
                 file.write(chunk)
             digest.update(chunk)
             if kind is None:
@@ -73,7 +73,7 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
                     kind = sniff.require(bytes(head), filename=filename).kind
             if kind is not None:
                 check_size(size, kind, filename=filename, settings=settings)
-        with _typed(folder):
+        with disk_errors(folder):
             file.flush()
         yield Spooled(file=file, size=size, sha256=digest.hexdigest())
     finally:
@@ -93,7 +93,8 @@ def _moved_to_disk(file: io.BytesIO, folder: str | None) -> BinaryIO:
 
 
 @contextmanager
-def _typed(folder: str | None) -> Iterator[None]:
+def disk_errors(folder: str | None) -> Iterator[None]:
+    """Tell of a folder that is full or missing as `StorageUnavailableError`."""
     try:
         yield
     except OSError as error:

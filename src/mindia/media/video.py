@@ -82,21 +82,49 @@ def opened_video(
         CorruptMediaError: It cannot be decoded, or has no pictures.
         MissingExtraError: PyAV is not installed.
     """
+    with _for_decoding(file, kind, filename, settings) as container:
+        stream = _decodable(_first(_pictures(container), filename), filename)
+        stream.codec_context.options = {"max_pixels": str(_decoded_pixels(settings))}
+        yield container, stream
+
+
+@contextmanager
+def opened_sound(
+    file: BinaryIO, kind: MediaType, *, filename: str, settings: Settings
+) -> Iterator[tuple[InputContainer, AudioStream]]:
+    """Open what has sound, and give that for decoding.
+
+    Raises:
+        CorruptMediaError: It cannot be decoded, or has no sound.
+        MissingExtraError: PyAV is not installed.
+    """
+    with _for_decoding(file, kind, filename, settings) as container:
+        if not container.streams.audio:
+            raise CorruptMediaError(f"{filename!r} has no sound")
+        yield container, _decodable(container.streams.audio[0], filename)
+
+
+@contextmanager
+def _for_decoding(file: BinaryIO, kind: MediaType, filename: str, settings: Settings) -> Iterator[InputContainer]:
     try:
         import av
     except ImportError as error:
-        raise MissingExtraError("reading video", extra="video") from error
+        raise MissingExtraError("reading video and audio", extra="video") from error
 
     try:
         with _opened(file, kind, max_pixels=_decoded_pixels(settings)) as container:
-            stream = _decodable(_first(_pictures(container), filename), filename)
-            stream.codec_context.options = {"max_pixels": str(_decoded_pixels(settings))}
-            yield container, stream
+            yield container
     except (CorruptMediaError, TooLargeError):
         raise
     except (av.error.FFmpegError, OSError, ValueError, EOFError, IndexError) as error:
         reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
         raise CorruptMediaError(f"{filename!r} cannot be read as {kind.content_type}: {reason}") from error
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """Return how much wider than high a pixel of a video is."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    return aspect if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else Fraction(1)
 
 
 def _opened(file: BinaryIO, kind: MediaType, *, max_pixels: int | None) -> InputContainer:
@@ -151,10 +179,7 @@ def _video(container: InputContainer, stream: VideoStream, filename: str, settin
     _check_pixels(frame.width, frame.height, filename, settings)
     duration = _duration(container, stream)
     _check_seconds(duration, MediaKind.VIDEO, filename, settings)
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
-        aspect = Fraction(1)
-    width, height = max(1, round(frame.width * aspect)), frame.height
+    width, height = max(1, round(frame.width * pixel_aspect(stream))), frame.height
     if frame.rotation % 180:
         width, height = height, width
     return VideoFacts(width=width, height=height, duration=duration)

@@ -17,6 +17,9 @@ MAX_BYTES = 1_500_000
 _BORDER = "1px solid rgba(128,128,128,.35)"
 _CELL = f"border:{_BORDER};border-radius:6px;padding:8px;width:200px;overflow-wrap:anywhere;font-size:12px"
 _BOX = "display:flex;align-items:center;justify-content:center;height:150px;background:rgba(128,128,128,.12)"
+_PICTURES = {b"\x89PNG": "image/png", b"RIFF": "image/webp", b"GIF8": "image/gif", b"\0\0\0": "image/avif"}
+"""By how a file begins."""
+
 _TRACK = "height:6px;border-radius:3px;background:rgba(128,128,128,.3);margin-top:4px"
 
 
@@ -28,7 +31,7 @@ class Tile:
         title: Its name.
         kind: What it is, where there is no picture.
         facts: A line for each.
-        picture: A file of JPEG, or None.
+        picture: A file of JPEG, PNG, WebP, GIF or AVIF, or None.
         share: How long its bar is, from 0 to 1, or None for no bar.
         score: What the bar means.
     """
@@ -98,7 +101,11 @@ def table(heading: str, facts: Iterable[tuple[str, str]]) -> str:
 
 def picture(content: bytes, alt: str, *, style: str = "max-width:100%;max-height:100%") -> str:
     """Return a picture in the page itself."""
-    return f'<img src="{_data("image/jpeg", content)}" alt="{escape(alt)}" style="{style}">'
+    return f'<img src="{_data(_picture_type(content), content)}" alt="{escape(alt)}" style="{style}">'
+
+
+def _picture_type(content: bytes) -> str:
+    return next((kind for start, kind in _PICTURES.items() if content.startswith(start)), "image/jpeg")
 
 
 def player(content: bytes, content_type: str, label: str) -> str:

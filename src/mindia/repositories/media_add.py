@@ -111,8 +111,11 @@ _LINK: dict[MediaKind, LiteralString] = {
     """,
     MediaKind.VIDEO: f"""
         with original as (update mindia.videos {_SHARE}), media as (
-            insert into mindia.videos ({_LINKED}, duration, width, height)
-            select {_LINKED_VALUES}, duration, width, height {_FROM_ORIGINAL}
+            insert into mindia.videos ({_LINKED}, duration, width, height, processing_status, hls_master_key)
+            select {_LINKED_VALUES}, duration, width, height,
+                   case when hls_master_key is null then 'pending' else 'completed' end::mindia.processing_status,
+                   hls_master_key
+            {_FROM_ORIGINAL}
     """,
     MediaKind.AUDIO: f"""
         with original as (update mindia.audios {_SHARE}), media as (
@@ -288,10 +291,13 @@ def link(session: Session, new: NewLink) -> Media | None:
         **new.texts.parameters(),
         **_follow_up(new.id, original.kind, new.task_id, new.event),
     }
-    # What was made of the original is not shared.
+    # What was made of the bytes is shared like the bytes; what is only being made is not there yet.
     fresh: Media = original
     if isinstance(original, Video):
-        fresh = attrs.evolve(original, processing_status=ProcessingStatus.PENDING, hls_master_key=None)
+        has_stream = original.hls_master_key is not None
+        fresh = attrs.evolve(
+            original, processing_status=ProcessingStatus.COMPLETED if has_stream else ProcessingStatus.PENDING
+        )
     return session.one(
         _LINK[original.kind] + _LINK_DOCUMENT + _FOLLOW_UP,
         parameters,

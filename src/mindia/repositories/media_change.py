@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from mindia.db.session import Session
 from mindia.domain.events import MediaEvent
 from mindia.domain.media import Media, MediaKind
+from mindia.repositories import derivatives
 from mindia.repositories.events import event_parameters, fan_out, payload, type_parameters
 from mindia.repositories.media_add import Texts
 
@@ -94,10 +95,10 @@ _DELETE_AFTER: LiteralString = f"""
 ), objects as (
     insert into mindia.deleted_objects (tenant_id, id, s3_bucket, s3_keys, s3_prefixes)
     select t.id, media.id, t.s3_bucket, case when media.is_shared then '{{}}' else array[media.s3_key] end,
-           array[media.s3_prefix]
+           case when media.is_shared then '{{}}' else array[media.s3_prefix] end
     from media join mindia.tenants t on t.id = %(tenant_id)s
 ), events as ({fan_out("media")})
-select id, s3_key, is_shared from media
+select id, s3_key, s3_prefix, is_shared from media
 """
 
 _LOCK_SHARED = """
@@ -107,7 +108,8 @@ order by s3_key for update
 _UNSHARE = "update mindia.shared_objects set item_count = item_count - %s where tenant_id = %s and s3_key = %s"
 _FORGET_SHARED = "delete from mindia.shared_objects where tenant_id = %s and s3_key = %s"
 _DELETE_SHARED = """
-update mindia.deleted_objects set s3_keys = s3_keys || %s::text where tenant_id = %s and id = %s
+update mindia.deleted_objects set s3_keys = s3_keys || %s::text, s3_prefixes = s3_prefixes || %s::text
+where tenant_id = %s and id = %s
 """
 
 _EXPIRED = """
@@ -136,6 +138,7 @@ class Expired:
 class _Deleted:
     id: UUID
     s3_key: str
+    s3_prefix: str
     is_shared: bool
 
 
@@ -211,17 +214,21 @@ def delete(
         **type_parameters(events[0].type),
     }
     deleted = session.all(_WANTED + _DELETE[kind] + _DELETE_AFTER, parameters, row=_Deleted)
-    _unshare(session, tenant_id, [item for item in deleted if item.is_shared])
+    gone = [item.s3_key for item in deleted if not item.is_shared]
+    gone += _unshare(session, tenant_id, [item for item in deleted if item.is_shared])
+    if sources := [source for key in gone if (source := derivatives.source_of(key)) is not None]:
+        derivatives.forget(session, tenant_id, sources)
     return {item.id for item in deleted}
 
 
-def _unshare(session: Session, tenant_id: UUID, deleted: Sequence[_Deleted]) -> None:
-    """Count shared bytes down, and put those on record for removal that no item points at any more.
+def _unshare(session: Session, tenant_id: UUID, deleted: Sequence[_Deleted]) -> list[str]:
+    """Count shared bytes down, and put those on record for removal that no item points at any more; return which.
 
     In statements of their own, which see what others have committed while the rows were waited for.
     """
     if not deleted:
-        return
+        return []
+    last_ones: list[str] = []
     gone = Counter(item.s3_key for item in deleted)
     for shared in session.all(_LOCK_SHARED, (tenant_id, list(gone)), row=_Shared):
         if shared.item_count > gone[shared.s3_key]:
@@ -229,7 +236,9 @@ def _unshare(session: Session, tenant_id: UUID, deleted: Sequence[_Deleted]) -> 
             continue
         last = next(item for item in deleted if item.s3_key == shared.s3_key)
         session.execute(_FORGET_SHARED, (tenant_id, shared.s3_key))
-        session.execute(_DELETE_SHARED, (shared.s3_key, tenant_id, last.id))
+        session.execute(_DELETE_SHARED, (shared.s3_key, last.s3_prefix, tenant_id, last.id))
+        last_ones.append(shared.s3_key)
+    return last_ones
 
 
 def expired(session: Session, *, limit: int) -> list[Expired]:

@@ -17,8 +17,8 @@ not exists (select from mindia.tenants where id = %(tenant_id)s and status = 'de
 """
 
 _LEASE = f"""
-insert into mindia.staged_objects (tenant_id, id, s3_bucket)
-select %(tenant_id)s::uuid, staged.id, %(s3_bucket)s from unnest(%(ids)s::uuid[]) as staged (id)
+insert into mindia.staged_objects (tenant_id, id, s3_bucket, source_id)
+select %(tenant_id)s::uuid, staged.id, %(s3_bucket)s, %(source_id)s::uuid from unnest(%(ids)s::uuid[]) as staged (id)
 where {_UNLESS_DELETED}
 on conflict on constraint staged_objects_pkey do update set leased_at = now()
 """
@@ -35,13 +35,13 @@ with old as materialized (
 )
 delete from mindia.staged_objects s using old
 where s.tenant_id = old.tenant_id and s.id = old.id
-returning s.tenant_id, s.id, s.s3_bucket
+returning s.tenant_id, s.id, s.s3_bucket, s.source_id
 """
 
 _TAKE_ONE_STAGED = """
 delete from mindia.staged_objects where tenant_id = %(tenant_id)s and id in (
     select id from mindia.staged_objects where tenant_id = %(tenant_id)s and id = %(id)s for update skip locked
-) returning tenant_id, id, s3_bucket
+) returning tenant_id, id, s3_bucket, source_id
 """
 
 _IS_STAGED = "select true from mindia.staged_objects where tenant_id = %s and id = %s"
@@ -65,7 +65,7 @@ where tenant_id = %s and id = %s
 _PUT_OFF = """
 insert into mindia.deleted_objects
     (tenant_id, id, s3_bucket, s3_keys, s3_prefixes, attempts, last_error, next_attempt_at)
-values (%s, %s, %s, %s, '{}', 1, %s, now() + interval '10 seconds')
+values (%s, %s, %s, %s, %s, 1, %s, now() + interval '10 seconds')
 on conflict on constraint deleted_objects_pkey do nothing
 """
 
@@ -73,7 +73,7 @@ on conflict on constraint deleted_objects_pkey do nothing
 _COUNT_STAGED = "select count(*) from mindia.staged_objects where leased_at < now() - %s::interval"
 
 _LOOK_AT_STAGED = """
-select tenant_id, id, s3_bucket from mindia.staged_objects where leased_at < now() - %s::interval
+select tenant_id, id, s3_bucket, source_id from mindia.staged_objects where leased_at < now() - %s::interval
 order by leased_at limit %s
 """
 
@@ -101,11 +101,12 @@ on conflict on constraint deleted_objects_pkey do nothing
 
 @attrs.frozen
 class StagedObject:
-    """A key that bytes may stand under although no media row points at them."""
+    """A key that bytes may stand under although no media row points at them; a prefix where it is of a derivative."""
 
     tenant_id: UUID
     id: UUID
     s3_bucket: str
+    source_id: UUID | None
 
 
 @attrs.frozen
@@ -119,9 +120,18 @@ class DeletedObject:
     s3_prefixes: list[str] = attrs.field(hash=False)
 
 
-def lease(session: Session, tenant_id: UUID, ids: list[UUID], *, s3_bucket: str) -> bool:
-    """Put keys on record before bytes are written under them; False where the tenant is deleted."""
-    return session.execute(_LEASE, {"tenant_id": tenant_id, "s3_bucket": s3_bucket, "ids": ids}) > 0
+def lease(session: Session, tenant_id: UUID, ids: list[UUID], *, s3_bucket: str, source_id: UUID | None = None) -> bool:
+    """Put keys on record before bytes are written under them; False where the tenant is deleted.
+
+    Args:
+        session: Where.
+        tenant_id: Whose they will be.
+        ids: Of the items or derivatives.
+        s3_bucket: The tenant's bucket.
+        source_id: What derivatives are made of.
+    """
+    parameters = {"tenant_id": tenant_id, "s3_bucket": s3_bucket, "ids": ids, "source_id": source_id}
+    return session.execute(_LEASE, parameters) > 0
 
 
 def renew(session: Session, tenant_id: UUID, staged_id: UUID) -> bool:
@@ -149,9 +159,11 @@ def is_shared(session: Session, tenant_id: UUID, s3_key: str) -> bool:
     return session.one(_IS_SHARED, (tenant_id, s3_key), row=bool) is not None
 
 
-def put_off_staged(session: Session, staged: StagedObject, *, s3_key: str, error: str) -> None:
+def put_off_staged(
+    session: Session, staged: StagedObject, *, s3_keys: list[str], s3_prefixes: list[str], error: str
+) -> None:
     """Put the bytes of a staged object on record for removal later, since removing them has failed."""
-    session.execute(_PUT_OFF, (staged.tenant_id, staged.id, staged.s3_bucket, [s3_key], storable(error)))
+    session.execute(_PUT_OFF, (staged.tenant_id, staged.id, staged.s3_bucket, s3_keys, s3_prefixes, storable(error)))
 
 
 def count_staged(session: Session, *, older_than: timedelta) -> int:

@@ -157,6 +157,16 @@ _REMOVE: dict[str, LiteralString] = {
             select id from mindia.documents where tenant_id = %(tenant_id)s limit %(limit)s for update skip locked
         ))
     """,
+    "derivatives": """
+        delete from mindia.derivatives where tenant_id = %(tenant_id)s and id = any(array(
+            select id from mindia.derivatives where tenant_id = %(tenant_id)s limit %(limit)s for update skip locked
+        ))
+    """,
+    "presets": """
+        delete from mindia.presets where tenant_id = %(tenant_id)s and name = any(array(
+            select name from mindia.presets where tenant_id = %(tenant_id)s limit %(limit)s for update skip locked
+        ))
+    """,
     "shared_objects": """
         delete from mindia.shared_objects where tenant_id = %(tenant_id)s and s3_key = any(array(
             select s3_key from mindia.shared_objects where tenant_id = %(tenant_id)s
@@ -235,6 +245,8 @@ select name from (
     union all select 'videos', exists (select from mindia.videos where tenant_id = %(tenant_id)s)
     union all select 'audios', exists (select from mindia.audios where tenant_id = %(tenant_id)s)
     union all select 'documents', exists (select from mindia.documents where tenant_id = %(tenant_id)s)
+    union all select 'derivatives', exists (select from mindia.derivatives where tenant_id = %(tenant_id)s)
+    union all select 'presets', exists (select from mindia.presets where tenant_id = %(tenant_id)s)
     union all select 'shared_objects', exists (select from mindia.shared_objects where tenant_id = %(tenant_id)s)
     union all select 'deleted_objects', exists (select from mindia.deleted_objects where tenant_id = %(tenant_id)s)
     union all select 'staged_objects', exists (select from mindia.staged_objects where tenant_id = %(tenant_id)s)

@@ -5,6 +5,18 @@ from __future__ import annotations
 from uuid import UUID
 
 _OURS = ("originals", "derived", "uploads")
+_TYPES = {
+    "m3u8": "application/vnd.apple.mpegurl",
+    "ts": "video/mp2t",
+    "m4s": "video/iso.segment",
+    "mp4": "video/mp4",
+    "vtt": "text/vtt",
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "gif": "image/gif",
+}
 
 
 def original_key(media_id: UUID) -> str:
@@ -12,9 +24,14 @@ def original_key(media_id: UUID) -> str:
     return f"originals/{media_id}"
 
 
-def derived_prefix(media_id: UUID) -> str:
-    """Return the prefix of all that was made of them."""
-    return f"derived/{media_id}/"
+def derived_prefix(source_id: UUID) -> str:
+    """Return the prefix of all that was made of bytes."""
+    return f"derived/{source_id}/"
+
+
+def derivative_prefix(source_id: UUID, derivative_id: UUID) -> str:
+    """Return the prefix of one thing that was made of bytes."""
+    return f"{derived_prefix(source_id)}{derivative_id}/"
 
 
 def upload_prefix(upload_id: UUID) -> str:
@@ -35,8 +52,22 @@ def upload_part_key(upload_id: UUID, number: int) -> str:
 def id_in(key: str) -> UUID | None:
     """Return the id in a key that is one of ours, or None."""
     area, _, rest = key.partition("/")
-    named = rest.partition("/")[0]
-    if area not in _OURS or len(named) != 36:  # of the many ways in which an id can be written, ours is one
+    return _id(rest.partition("/")[0]) if area in _OURS else None
+
+
+def type_of_derived(key: str) -> str:
+    """Return the MIME type of an object that was made of others, by the end of its key."""
+    return _TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+
+
+def derivative_id_in(key: str) -> UUID | None:
+    """Return the id of what was made of bytes in a key of its objects, or None."""
+    area, *_, named = key.split("/", 3)[:3]
+    return _id(named) if area == "derived" else None
+
+
+def _id(named: str) -> UUID | None:
+    if len(named) != 36:  # of the many ways in which an id can be written, ours is one
         return None
     try:
         found = UUID(named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeVar
 
+from mindia.domain._operation import shown as shown
 from mindia.errors import InvalidError
 
 E = TypeVar("E", bound=StrEnum)
@@ -20,11 +21,3 @@ def named(given: E | str, kind: type[E], *, argument: str) -> E:
         return kind(given)
     except ValueError:
         raise InvalidError(f"{argument} must be one of {', '.join(kind)}, not {shown(given)}") from None
-
-
-def shown(given: object) -> str:
-    """Return a value as messages show it."""
-    try:
-        return repr(given)[:80]
-    except ValueError:  # a number of thousands of digits
-        return "what cannot be shown"

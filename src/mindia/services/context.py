@@ -17,6 +17,7 @@ from mindia.domain.media import Candidate
 from mindia.embedding.base import Embedder
 from mindia.embedding.vectors import Vectors
 from mindia.services.event_types import EventTypes
+from mindia.services.flights import Flights
 from mindia.services.known_tenants import KnownTenant
 from mindia.services.leases import StagingLeases
 from mindia.services.search_router import SearchRouter
@@ -46,6 +47,7 @@ class TenantContext:
         as_admin: The same for what takes an admin.
         leases: Keys for bytes that are about to be stored.
         prober: Finds out type and facts of files.
+        flights: What is being made at the moment, which nobody needs to make a second time.
         storage: Where the bytes are.
         embedder: Makes vectors.
         describer: Makes the words that are embedded.
@@ -69,6 +71,7 @@ class TenantContext:
     as_admin: Unit
     leases: StagingLeases
     prober: Prober
+    flights: Flights
     storage: Storage
     embedder: Embedder
     describer: Describer

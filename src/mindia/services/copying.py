@@ -25,14 +25,13 @@ from mindia.errors import InvalidError, NotFoundError, ObjectNotFoundError, Stor
 from mindia.repositories import tenants, verification
 from mindia.repositories.verification import ItemBytes
 from mindia.services._allowance import Allowance
-from mindia.services._keys import id_in
+from mindia.services._keys import derivative_id_in, id_in, type_of_derived
 from mindia.services._named import shown
 from mindia.services.verification import hash_of
 from mindia.storage.base import Storage, StoredObject
 
 _BATCH = 100
 _MAX_PROBLEMS = 1000
-_UNKNOWN_TYPE = "application/octet-stream"
 
 _log = logging.getLogger("mindia.maintenance")
 
@@ -134,7 +133,12 @@ class Copying:
                 self._settle(tenant)
                 return True
             ids = {id_in(each.key) for each in batch}
-            read = partial(verification.bytes_of_items, tenant_id=tenant.id, media_ids=list(filter(None, ids)))
+            read = partial(
+                verification.bytes_on_record,
+                tenant_id=tenant.id,
+                media_ids=list(filter(None, ids)),
+                derivative_ids=list(filter(None, {derivative_id_in(each.key) for each in batch})),
+            )
             known = {each.s3_key: each for each in self._unit.run(read, single=True)}
             outcomes = [pool.submit(self._copy, tenant, found, known.get(found.key)) for found in batch]
             for found, outcome in zip(batch, outcomes, strict=True):
@@ -175,7 +179,7 @@ class Copying:
                     bucket,
                     key,
                     cast("BinaryIO", source),
-                    content_type=_UNKNOWN_TYPE if item is None else item.content_type,
+                    content_type=type_of_derived(key) if item is None else item.content_type,
                 )
             # Who deletes takes it from the old store first.
             is_wanted = self._old.exists(bucket, key)
@@ -184,7 +188,7 @@ class Copying:
         if not is_wanted:
             self._new.delete(bucket, [key])
             return _Outcome.GONE
-        if item is not None and source.hexdigest() != item.sha256:
+        if item is not None and item.sha256 is not None and source.hexdigest() != item.sha256:
             self._new.delete(bucket, [key])
             raise _Damaged(f"it has the hash {source.hexdigest()}, and {item.sha256} on record")
         try:

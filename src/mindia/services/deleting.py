@@ -10,7 +10,7 @@ from uuid import UUID
 from mindia.db.session import Session
 from mindia.domain.events import MediaEvent
 from mindia.domain.media import Media
-from mindia.repositories import media_change, quotas
+from mindia.repositories import derivatives, media_change, quotas
 from mindia.services._keys import derived_prefix
 
 
@@ -44,7 +44,7 @@ def delete_items(
             tenant_id,
             kind,
             alike,
-            s3_prefixes=[derived_prefix(item.id) for item in alike],
+            s3_prefixes=[derived_prefix(derivatives.source_of(item.s3_key) or item.id) for item in alike],
             events=[
                 MediaEvent.of(item, "deleted", id=event_ids[item.id], occurred_at=now, initiated_by=initiated_by)
                 for item in alike

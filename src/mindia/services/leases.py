@@ -94,9 +94,20 @@ class StagingLeases:
             self._record(tenant_id, keys, s3_bucket=s3_bucket)
         return [Slot(tenant_id=tenant_id, key=key, s3_bucket=s3_bucket) for key in keys]
 
-    def _record(self, tenant_id: UUID, keys: Sequence[UUID], *, s3_bucket: str) -> None:
+    def lease_derived(self, tenant_id: UUID, *, source_id: UUID, s3_bucket: str) -> UUID:
+        """Return the id of something that is about to be made of bytes; its place is on record then.
+
+        Raises:
+            TenantInactiveError: The tenant is deleted.
+        """
+        key = uuid7()
+        self._record(tenant_id, [key], s3_bucket=s3_bucket, source_id=source_id)
+        return key
+
+    def _record(self, tenant_id: UUID, keys: Sequence[UUID], *, s3_bucket: str, source_id: UUID | None = None) -> None:
         leased = self.aside(tenant_id).run(
-            lambda session: objects.lease(session, tenant_id, list(keys), s3_bucket=s3_bucket), single=True
+            lambda session: objects.lease(session, tenant_id, list(keys), s3_bucket=s3_bucket, source_id=source_id),
+            single=True,
         )
         if not leased:
             raise TenantInactiveError(f"tenant {tenant_id} is deleted")

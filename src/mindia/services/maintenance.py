@@ -20,7 +20,7 @@ from mindia.domain.maintenance import FoundObject, MaintenanceReport, Repair
 from mindia.errors import InvalidError, StorageError, TenantInactiveError
 from mindia.repositories import login_failures, objects, uploads
 from mindia.services._findings import Tally
-from mindia.services._keys import original_key, upload_prefix
+from mindia.services._keys import derivative_prefix, original_key, upload_prefix
 from mindia.services.vector_indexes import IndexChanges, IndexStrategy, OwnIndexes, keep_indexes
 from mindia.storage.base import Storage
 
@@ -86,9 +86,16 @@ class Maintenance(Handle):
                 for taken in staged:
                     by_bucket[taken.s3_bucket].append(taken)
                 for bucket, stale in by_bucket.items():
-                    error = self._remove(bucket, [original_key(taken.id) for taken in stale])
+                    keys, prefixes = _keys_of_staged(stale), _prefixes_of_staged(stale)
+                    error = self._remove(bucket, keys, prefixes)
                     for taken in stale if error is not None else ():
-                        objects.put_off_staged(session, taken, s3_key=original_key(taken.id), error=str(error))
+                        objects.put_off_staged(
+                            session,
+                            taken,
+                            s3_keys=_keys_of_staged([taken]),
+                            s3_prefixes=_prefixes_of_staged([taken]),
+                            error=str(error),
+                        )
                     tally.ended(len(stale), error)
             tally.tell()
             if len(staged) < _BATCH:
@@ -470,11 +477,19 @@ class Maintenance(Handle):
 
 
 def _of_staged(staged: Sequence[objects.StagedObject]) -> list[FoundObject]:
-    return [_found(each, original_key(each.id)) for each in staged]
+    return [_found(each, next(iter(_keys_of_staged([each]) + _prefixes_of_staged([each])))) for each in staged]
+
+
+def _keys_of_staged(staged: Sequence[objects.StagedObject]) -> list[str]:
+    return [original_key(each.id) for each in staged if each.source_id is None]
+
+
+def _prefixes_of_staged(staged: Sequence[objects.StagedObject]) -> list[str]:
+    return [derivative_prefix(each.source_id, each.id) for each in staged if each.source_id is not None]
 
 
 def _of_deleted(deleted: Sequence[objects.DeletedObject]) -> list[FoundObject]:
-    return [_found(each, next(iter(each.s3_keys), None)) for each in deleted]
+    return [_found(each, next(iter(each.s3_keys + each.s3_prefixes), None)) for each in deleted]
 
 
 def _of_uploads(old: Sequence[uploads.UploadRow]) -> list[FoundObject]:

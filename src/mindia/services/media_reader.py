@@ -13,10 +13,13 @@ from uuid import UUID
 
 from mindia._handles import Handle
 from mindia._ids import uuid7
+from mindia.db.session import Session
+from mindia.domain.derivatives import Derivative
 from mindia.domain.filters import Filters, MediaOrder
 from mindia.domain.media import Audio, Disposition, Document, Image, Media, MediaPage, Video
 from mindia.errors import InvalidError, MindiaError, NotFoundError, StorageError
 from mindia.media.names import content_disposition
+from mindia.repositories import derivatives as derivative_repository
 from mindia.repositories import media as repository
 from mindia.repositories import media_find
 from mindia.services import signed_urls
@@ -24,6 +27,7 @@ from mindia.services._named import named, shown
 from mindia.services.context import TenantContext
 from mindia.services.previews import MediaPreviews
 from mindia.services.selection import name_place, place_after, place_before, selection
+from mindia.services.stored import StoredFile
 from mindia.storage.base import DirectStorage
 
 MAX_PAGE = 1000
@@ -163,22 +167,25 @@ class MediaReader(Handle):
         context, wanted = self._context, selection(filters)
         return context.as_viewer.run(lambda session: media_find.exists(session, context.tenant_id, wanted), single=True)
 
-    def open(self, media: Media | UUID) -> BinaryIO:
+    def open(self, media: Media | Derivative | UUID) -> BinaryIO:
         """Open the bytes of an item for reading: seekable, buffered, and read only where they are asked for.
 
         The caller closes it.
+
+        Args:
+            media: The item or its id, or a picture that was made of one.
 
         Raises:
             NotFoundError: There is no such item.
             StorageError: The object store failed.
         """
-        return self._open(self._fresh(media))
+        return self._open(self._stored(media).s3_key)
 
-    def read(self, media: Media | UUID, *, start: int = 0, length: int | None = None) -> bytes:
+    def read(self, media: Media | Derivative | UUID, *, start: int = 0, length: int | None = None) -> bytes:
         """Return the bytes of an item.
 
         Args:
-            media: The item or its id.
+            media: The item or its id, or a picture that was made of one.
             start: From this byte on.
             length: At most so many; by default all to the end.
 
@@ -189,18 +196,18 @@ class MediaReader(Handle):
         """
         if start < 0 or (length is not None and length < 0):
             raise InvalidError(f"start and length must not be negative: {start}, {length}")
-        item = self._fresh(media)
+        item = self._stored(media)
         # Files make room for as much as they are asked for.
         wanted = range(item.file_size)[start : None if length is None else start + length]
-        with self._open(item) as file, _readable(item):
+        with self._open(item.s3_key) as file, _readable(item):
             file.seek(wanted.start)
             return file.read(len(wanted))
 
-    def save_to(self, media: Media | UUID, path: str | os.PathLike[str]) -> Path:
+    def save_to(self, media: Media | Derivative | UUID, path: str | os.PathLike[str]) -> Path:
         """Write the bytes of an item to a file, which is there as a whole or not at all, and return its path.
 
         Args:
-            media: The item or its id.
+            media: The item or its id, or a picture that was made of one.
             path: The file, in place of one that is there; or a folder, for a file with the name of the item.
 
         Raises:
@@ -208,13 +215,13 @@ class MediaReader(Handle):
             InvalidError: The file cannot be written.
             StorageError: The object store failed, or its bytes are not those that were stored.
         """
-        item = self._fresh(media)
+        item = self._stored(media)
         target = Path(path)
         with _writable(target):
             if target.is_dir():
                 target /= item.filename
         part = target.with_name(f".mindia-{uuid7()}")
-        with self._open(item) as source, _writable(target):
+        with self._open(item.s3_key) as source, _writable(target):
             try:
                 with part.open("xb") as file:
                     _copy_checked(source, file, item, target)
@@ -226,7 +233,7 @@ class MediaReader(Handle):
 
     def url(
         self,
-        media: Media | UUID,
+        media: Media | Derivative | UUID,
         *,
         expires_in: timedelta = timedelta(hours=1),
         disposition: Disposition | str = Disposition.INLINE,
@@ -238,15 +245,15 @@ class MediaReader(Handle):
         a browser would run.
 
         Args:
-            media: The item or its id.
+            media: The item or its id, or a picture that was made of one.
             expires_in: How long it works, from a second to a year; on S3, to seven days.
             disposition: `inline` to be shown in a page, `attachment` to be saved.
 
         Raises:
-            NotFoundError: There is no such item.
+            NotFoundError: There is no such item, or no such picture any more.
             InvalidError: An argument is not allowed, or `Settings.public_url` or `secret_key` is missing.
         """
-        context, item = self._context, self._fresh(media)
+        context, item = self._context, self._stored(media)
         wanted = signed_urls.checked(expires_in, disposition)
         if isinstance(context.storage, DirectStorage):
             url = context.storage.url(
@@ -258,13 +265,37 @@ class MediaReader(Handle):
             )
             if url is not None:
                 return url
-        return signed_urls.sign(item, settings=context.settings, expires_in=expires_in, disposition=wanted)
+        return signed_urls.sign(
+            item.media, settings=context.settings, expires_in=expires_in, disposition=wanted, made=item
+        )
 
     def _fresh(self, media: Media | UUID) -> Media:
         return self.get(media if isinstance(media, UUID) else media.id)
 
-    def _open(self, item: Media) -> BinaryIO:
-        return self._context.storage.open(self._context.bucket(), item.s3_key)
+    def _stored(self, media: Media | Derivative | UUID) -> StoredFile:
+        """Return where the bytes are, as it is now."""
+        if not isinstance(media, Derivative):
+            return StoredFile.of_item(self._fresh(media))
+        if media.media_id is None or media.tenant_id != self._context.tenant_id:
+            raise NotFoundError(f"there is no derivative {media.id}")
+        return self._stored_derivative(media.media_id, media.operations)
+
+    def _stored_derivative(self, media_id: UUID, operations: str) -> StoredFile:
+        """Return where that is which operations have made of an item: also if it has been made anew."""
+        context = self._context
+
+        def work(session: Session) -> StoredFile | None:
+            item = repository.get(session, context.tenant_id, media_id)
+            made = None if item is None else derivative_repository.get(session, item, operations)
+            return None if item is None or made is None else StoredFile.of_derivative(item, made)
+
+        found = context.as_viewer.run(work)
+        if found is None:
+            raise NotFoundError(f"there is nothing that was made of media item {media_id} by {operations!r}")
+        return found
+
+    def _open(self, s3_key: str) -> BinaryIO:
+        return self._context.storage.open(self._context.bucket(), s3_key)
 
     def _page(
         self, wanted: media_find.Selection, order: MediaOrder, place: media_find.Place | None, limit: int
@@ -278,7 +309,7 @@ class MediaReader(Handle):
         )
 
 
-def _copy_checked(source: BinaryIO, file: BinaryIO, item: Media, target: Path) -> None:
+def _copy_checked(source: BinaryIO, file: BinaryIO, item: StoredFile, target: Path) -> None:
     digest = hashlib.sha256()
     while chunk := _read_chunk(source, item):
         digest.update(chunk)
@@ -300,13 +331,13 @@ def _writable(target: Path) -> Iterator[None]:
         raise InvalidError(f"{str(target)!r} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read_chunk(source: BinaryIO, item: Media) -> bytes:
+def _read_chunk(source: BinaryIO, item: StoredFile) -> bytes:
     with _readable(item):
         return source.read(_CHUNK)
 
 
 @contextmanager
-def _readable(item: Media) -> Iterator[None]:
+def _readable(item: StoredFile) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from mindia._ids import uuid7
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Session
+from mindia.domain.derivatives import Derivative
 from mindia.domain.maintenance import Problem, Repair
 from mindia.domain.media import Media
 from mindia.domain.tenants import Tenant
 from mindia.errors import ObjectNotFoundError, StorageError, StorageUnavailableError, TenantInactiveError
-from mindia.repositories import media, media_change, objects, verification
+from mindia.repositories import derivatives, media, media_change, objects, verification
 from mindia.repositories.verification import NamedKey, StoredItem
 from mindia.services._keys import original_key
 from mindia.services.deleting import delete_items
@@ -72,6 +73,13 @@ class Repairs:
         self._maintenance.sweep_staged()
         self._maintenance.remove_deleted()
         return Repair.REMOVE_ORPHANS
+
+    def of_derivative(self, tenant: Tenant, derivative: Derivative, problem: Problem) -> Repair | None:
+        """Remove what was made of an item and is damaged, if that is wanted; return what was done."""
+        if Repair.REMOVE_DERIVATIVES not in self._wanted or problem is Problem.UNREADABLE:
+            return None
+        self._unit.run(lambda session: derivatives.remove_by_id(session, tenant.id, [derivative.id]), single=True)
+        return Repair.REMOVE_DERIVATIVES
 
     def _restore(self, tenant: Tenant, item: StoredItem) -> bool:
         """Copy the bytes from where else the tenant has them; the item cannot be deleted meanwhile."""

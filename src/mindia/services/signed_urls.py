@@ -16,6 +16,7 @@ from mindia.config import Settings
 from mindia.domain.media import Disposition, Media, Staged
 from mindia.errors import InvalidError, SignatureError
 from mindia.services._named import named
+from mindia.services.stored import StoredFile
 
 MAX_LIFETIME = timedelta(days=365)
 
@@ -29,18 +30,27 @@ class SignedUrl:
     Attributes:
         tenant_id: Whose item it is.
         media_id: The item.
+        operations: What was done with it, where it is a picture that was made of it; else None.
         disposition: What a browser shall do with it.
         expires_at: Until when, in seconds since 1970.
     """
 
     tenant_id: UUID
     media_id: UUID
+    operations: str | None = None
     disposition: Disposition
     expires_at: int
 
 
-def sign(media: Media | Staged, *, settings: Settings, expires_in: timedelta, disposition: Disposition | str) -> str:
-    """Return a URL of an item.
+def sign(
+    media: Media | Staged,
+    *,
+    settings: Settings,
+    expires_in: timedelta,
+    disposition: Disposition | str,
+    made: StoredFile | None = None,
+) -> str:
+    """Return a URL of an item, or of a picture that was made of it.
 
     Raises:
         InvalidError: An argument is not allowed, or a setting is missing.
@@ -53,11 +63,14 @@ def sign(media: Media | Staged, *, settings: Settings, expires_in: timedelta, di
     granted = SignedUrl(
         tenant_id=media.tenant_id,
         media_id=media.id,
+        operations=None if made is None else made.operations,
         disposition=wanted,
         expires_at=math.ceil(time.time() + expires_in.total_seconds()),
     )
     query = {"disposition": wanted, "expires": granted.expires_at, "signature": _signature(granted, settings)}
-    path = f"{media.tenant_id}/{media.id}/{quote(media.filename, safe='')}"
+    if granted.operations is not None:
+        query["operations"] = granted.operations
+    path = f"{media.tenant_id}/{media.id}/{quote(media.filename if made is None else made.filename, safe='')}"
     return f"{settings.public_url.rstrip('/')}/{path}?{urlencode(query)}"
 
 
@@ -98,6 +111,7 @@ def verify(url: str, *, settings: Settings) -> SignedUrl:
         granted = SignedUrl(
             tenant_id=UUID(tenant_id),
             media_id=UUID(media_id),
+            operations=fields["operations"][0] if "operations" in fields else None,
             disposition=Disposition(disposition),
             expires_at=int(expires) if expires.isascii() and expires.isdigit() and len(expires) < 20 else -1,
         )
@@ -112,7 +126,9 @@ def verify(url: str, *, settings: Settings) -> SignedUrl:
 
 
 def _signature(granted: SignedUrl, settings: Settings) -> str:
-    fields = (granted.tenant_id, granted.media_id, granted.disposition, granted.expires_at)
+    fields: tuple[object, ...] = (granted.tenant_id, granted.media_id, granted.disposition, granted.expires_at)
+    if granted.operations is not None:
+        fields = (*fields, granted.operations)
     return hmac.digest(derived_key(settings, purpose=_PURPOSE), "\n".join(map(str, fields)).encode(), "sha256").hex()
 
 

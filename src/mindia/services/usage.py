@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindia.db.session import Session
 from mindia.domain.tenants import Quota, Usage
-from mindia.repositories import quotas
+from mindia.repositories import derivatives, quotas
 from mindia.services.context import TenantContext
 
 
@@ -17,6 +17,12 @@ def usage_of(context: TenantContext) -> Usage:
 
     def work(session: Session) -> Usage:
         quota = quotas.get(session, context.tenant_id)
-        return Usage(by_type=tuple(quotas.usage(session, context.tenant_id)), quota=quota or Quota())
+        derived = derivatives.usage(session, context.tenant_id)
+        return Usage(
+            by_type=tuple(quotas.usage(session, context.tenant_id)),
+            quota=quota or Quota(),
+            derivative_count=derived.count,
+            derivative_bytes=derived.total_bytes,
+        )
 
     return context.as_member.run(work)

@@ -18,16 +18,17 @@ import attrs
 
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.domain.derivatives import Derivative
 from mindia.domain.maintenance import Finding, Problem, ProblemCount, Repair, VerifyReport
 from mindia.domain.tenants import Tenant, TenantStatus
 from mindia.errors import InvalidError, NotFoundError, ObjectNotFoundError, StorageError, StorageUnavailableError
-from mindia.repositories import media, tenants, verification
+from mindia.repositories import derivatives, media, tenants, verification
 from mindia.repositories.verification import NamedKey, StoredItem
 from mindia.services._allowance import Allowance
-from mindia.services._keys import id_in
+from mindia.services._keys import derivative_id_in, id_in
 from mindia.services._named import named
 from mindia.services.repairing import Repairs
-from mindia.services.verify_places import BEGINNING, ItemsPlace, ObjectsPlace, place_of, token_of
+from mindia.services.verify_places import BEGINNING, DerivativesPlace, ItemsPlace, ObjectsPlace, place_of, token_of
 from mindia.storage.base import Storage
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ class Verification:
         if isinstance(self._place, ItemsPlace):
             if not self._verify_items(tenant, self._place, pool):
                 return False
+            self._place = DerivativesPlace(salt=self._salt, tenant_id=tenant.id)
+        if isinstance(self._place, DerivativesPlace):
+            if not self._verify_derivatives(tenant, self._place, pool):
+                return False
             self._place = ObjectsPlace(salt=self._salt, tenant_id=tenant.id)
         assert isinstance(self._place, ObjectsPlace)
         return self._verify_objects(tenant, self._place)
@@ -204,13 +209,73 @@ class Verification:
             )
         )
 
+    def _verify_derivatives(self, tenant: Tenant, place: DerivativesPlace, pool: ThreadPoolExecutor) -> bool:
+        while (size := self._allowance.next(_BATCH)) > 0:
+            read = partial(derivatives.page, tenant_id=tenant.id, after=place.derivative_id, limit=size)
+            page = self._unit.run(read, single=True)
+            if not page:
+                return True
+            for derivative, looked in zip(page, pool.map(partial(self._look_at_derivative, tenant), page), strict=True):
+                self._counts["derivatives"] += 1
+                if looked.problem is not None:
+                    self._note_derivative(tenant, derivative, looked.problem, looked.detail)
+            place = self._place = attrs.evolve(place, derivative_id=page[-1].id)
+            self._spend(len(page))
+        return False
+
+    def _look_at_derivative(self, tenant: Tenant, derivative: Derivative) -> _Looked:
+        name = f"{derivative.s3_key} ({derivative.operations})"
+        bucket, count = tenant.s3_bucket, 1
+        try:
+            size = self._storage.size(bucket, derivative.s3_key)
+            if derivative.s3_prefix is not None:
+                sizes = [each.size for each in self._storage.list(bucket, prefix=derivative.s3_prefix)]
+                size, count = sum(sizes), len(sizes)
+            if derivative.sha256 is not None and self._is_drawn(derivative.id):
+                read = hash_of(self._storage, bucket, derivative.s3_key)
+                if read.sha256 != derivative.sha256:
+                    return _Looked(Problem.WRONG_HASH, f"{name} has the hash {read.sha256}", None)
+        except ObjectNotFoundError:
+            return _Looked(Problem.MISSING, f"{name} has no bytes", None)
+        except StorageUnavailableError:
+            raise
+        except (StorageError, OSError) as error:
+            return _Looked(Problem.UNREADABLE, f"{name} cannot be read: {error}", None)
+        if (size, count) != (derivative.file_size, derivative.file_count):
+            detail = (
+                f"{name} has {size} bytes in {count} objects, and {derivative.file_size} in {derivative.file_count} "
+                "on record"
+            )
+            return _Looked(Problem.WRONG_SIZE, detail, None)
+        return _Looked(None, "", None)
+
+    def _note_derivative(self, tenant: Tenant, derivative: Derivative, problem: Problem, detail: str) -> None:
+        is_there = partial(derivatives.is_there, tenant_id=tenant.id, derivative_id=derivative.id)
+        if not self._unit.run(is_there, single=True):
+            return  # it was removed meanwhile
+        self._note(
+            Finding(
+                problem=problem,
+                tenant_id=tenant.id,
+                media_id=None,
+                s3_bucket=tenant.s3_bucket,
+                s3_key=derivative.s3_key,
+                detail=detail,
+                repair=self._repairs.of_derivative(tenant, derivative, problem),
+            )
+        )
+
     def _verify_objects(self, tenant: Tenant, place: ObjectsPlace) -> bool:
         listing = self._storage.list(tenant.s3_bucket, after=place.key)
         while (size := self._allowance.next(_BATCH)) > 0:
             batch = list(islice(listing, size))
             if not batch:
                 return True
-            ours = [NamedKey(each.key, found) for each in batch if (found := id_in(each.key)) is not None]
+            ours = [
+                NamedKey(each.key, found, derivative_id_in(each.key))
+                for each in batch
+                if (found := id_in(each.key)) is not None
+            ]
             self._counts["objects"] += len(ours)
             self._counts["foreign"] += len(batch) - len(ours)
             recorded = self._unit.run(partial(verification.recorded, tenant_id=tenant.id, keys=ours), single=True)
@@ -253,6 +318,7 @@ class Verification:
             items_checked=self._counts["items"],
             items_hashed=self._counts["hashed"],
             bytes_hashed=self._counts["bytes"],
+            derivatives_checked=self._counts["derivatives"],
             objects_checked=self._counts["objects"],
             objects_foreign=self._counts["foreign"],
             counts=tuple(

@@ -34,8 +34,23 @@ class ItemsPlace:
 
 
 @attrs.frozen(kw_only=True)
+class DerivativesPlace:
+    """Behind something that was made of the items of a tenant, all of which have been looked at.
+
+    Attributes:
+        salt: By which it is drawn what is hashed.
+        tenant_id: The tenant.
+        derivative_id: What was made of an item.
+    """
+
+    salt: int
+    tenant_id: UUID
+    derivative_id: UUID = _NOBODY
+
+
+@attrs.frozen(kw_only=True)
 class ObjectsPlace:
-    """Behind an object of a tenant, all of whose items have been looked at.
+    """Behind an object of a tenant, all of whose items and derivatives have been looked at.
 
     Attributes:
         salt: By which it is drawn which items are hashed.
@@ -48,14 +63,21 @@ class ObjectsPlace:
     key: str = ""
 
 
-Place = ItemsPlace | ObjectsPlace
+Place = ItemsPlace | DerivativesPlace | ObjectsPlace
 
 BEGINNING = ItemsPlace()
 
 
 def token_of(place: Place) -> str:
     """Write a place as a text without spaces."""
-    behind = [place.uploaded_at.isoformat(), str(place.media_id)] if isinstance(place, ItemsPlace) else [place.key]
+    behind: list[object]
+    match place:
+        case ItemsPlace():
+            behind = [place.uploaded_at.isoformat(), str(place.media_id)]
+        case DerivativesPlace():
+            behind = [None, str(place.derivative_id)]
+        case ObjectsPlace():
+            behind = [place.key]
     tenant = None if place.tenant_id is None else str(place.tenant_id)
     return urlsafe_b64encode(json.dumps([place.salt, tenant, *behind]).encode()).decode().rstrip("=")
 
@@ -78,6 +100,8 @@ def place_of(token: str) -> Place:
                     uploaded_at=_aware(datetime.fromisoformat(uploaded_at)),
                     media_id=UUID(media_id),
                 )
+            case [None, str(derivative_id)] if tenant_id is not None:
+                return DerivativesPlace(salt=salt, tenant_id=tenant_id, derivative_id=UUID(derivative_id))
             case [str(key)] if tenant_id is not None:
                 return ObjectsPlace(salt=salt, tenant_id=tenant_id, key=key)
     except (ValueError, TypeError, AttributeError, OverflowError):

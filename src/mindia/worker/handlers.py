@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mindia.domain.derivatives import PurgeDerivatives, RegenerateDerivatives
 from mindia.domain.index_stats import Reindex
 from mindia.domain.maintenance import VerifyReport, VerifyStorage
 from mindia.domain.media import JsonValue
@@ -107,6 +108,16 @@ def verify_storage(
     }
 
 
+def purge_derivatives(context: TaskContext, payload: PurgeDerivatives) -> object:
+    """Remove pictures that were made of items."""
+    return context.library.media._run_purge(payload, context.progress)
+
+
+def regenerate_derivatives(context: TaskContext, payload: RegenerateDerivatives) -> object:
+    """Make pictures anew that were made of items."""
+    return context.library.media._run_regenerate(payload, context.progress, since=context.task.created_at)
+
+
 def register_builtin(registry: TaskRegistry, maintenance: Maintenance, tasks: TaskQueue) -> None:
     """Add the built-in types."""
     registry.register(
@@ -118,3 +129,5 @@ def register_builtin(registry: TaskRegistry, maintenance: Maintenance, tasks: Ta
     )
     registry.register("verify_storage", VerifyStorage, partial(verify_storage, maintenance, tasks), is_ours=True)
     registry.register(REINDEX, Reindex, reindex, is_ours=True)
+    registry.register("mindia.purge_derivatives", PurgeDerivatives, purge_derivatives, is_ours=True)
+    registry.register("mindia.regenerate_derivatives", RegenerateDerivatives, regenerate_derivatives, is_ours=True)

@@ -12,6 +12,7 @@ from uuid import UUID
 from mindia._handles import Handle
 from mindia.aio._threads import Lane, iterate
 from mindia.aio.files import AsyncFile
+from mindia.domain.derivatives import Derivative
 from mindia.domain.filters import Filters, MediaOrder
 from mindia.domain.media import Disposition, Media, MediaPage
 from mindia.services.media_reader import M, MediaReader
@@ -113,10 +114,13 @@ class AsyncMediaReader(Handle):
         """
         return await self._lane.run(lambda: self._sync.exists(**filters))
 
-    async def open(self, media: Media | UUID) -> AsyncFile:
+    async def open(self, media: Media | Derivative | UUID) -> AsyncFile:
         """Open the bytes of an item for reading: seekable, buffered, and read only where they are asked for.
 
         The caller closes it.
+
+        Args:
+            media: The item or its id, or a picture that was made of one.
 
         Raises:
             NotFoundError: There is no such item.
@@ -124,11 +128,11 @@ class AsyncMediaReader(Handle):
         """
         return AsyncFile(await self._lane.run(lambda: self._sync.open(media)), self._lane)
 
-    async def read(self, media: Media | UUID, *, start: int = 0, length: int | None = None) -> bytes:
+    async def read(self, media: Media | Derivative | UUID, *, start: int = 0, length: int | None = None) -> bytes:
         """Return the bytes of an item.
 
         Args:
-            media: The item or its id.
+            media: The item or its id, or a picture that was made of one.
             start: From this byte on.
             length: At most so many; by default all to the end.
 
@@ -139,11 +143,11 @@ class AsyncMediaReader(Handle):
         """
         return await self._lane.run(lambda: self._sync.read(media, start=start, length=length))
 
-    async def save_to(self, media: Media | UUID, path: str | os.PathLike[str]) -> Path:
+    async def save_to(self, media: Media | Derivative | UUID, path: str | os.PathLike[str]) -> Path:
         """Write the bytes of an item to a file, which is there as a whole or not at all, and return its path.
 
         Args:
-            media: The item or its id.
+            media: The item or its id, or a picture that was made of one.
             path: The file, in place of one that is there; or a folder, for a file with the name of the item.
 
         Raises:
@@ -155,7 +159,7 @@ class AsyncMediaReader(Handle):
 
     async def url(
         self,
-        media: Media | UUID,
+        media: Media | Derivative | UUID,
         *,
         expires_in: timedelta = timedelta(hours=1),
         disposition: Disposition | str = Disposition.INLINE,
@@ -167,12 +171,12 @@ class AsyncMediaReader(Handle):
         a browser would run.
 
         Args:
-            media: The item or its id.
+            media: The item or its id, or a picture that was made of one.
             expires_in: How long it works, from a second to a year; on S3, to seven days.
             disposition: `inline` to be shown in a page, `attachment` to be saved.
 
         Raises:
-            NotFoundError: There is no such item.
+            NotFoundError: There is no such item, or no such picture any more.
             InvalidError: An argument is not allowed, or `Settings.public_url` or `secret_key` is missing.
         """
         return await self._lane.run(lambda: self._sync.url(media, expires_in=expires_in, disposition=disposition))
