@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
 from importlib.util import module_from_spec, spec_from_file_location
@@ -113,6 +116,70 @@ def test_endpoints_are_registered_and_requests_are_logged_for_their_customer(ser
 
     service.app.request_log.flush()
     assert "/webhooks" in {each.route for each in service.library.request_log.list()}
+
+
+def test_an_order_of_django_and_its_picture_are_one_transaction(empty_database_url: str, tmp_path: Path) -> None:
+    """Django is configured once in a process: it has one of its own."""
+    environment = os.environ | {
+        "DATABASE_URL": empty_database_url,
+        "SECRET_KEY": "a secret of the tests",
+        "PUBLIC_URL": "http://testserver/files",
+        "PYTHONPATH": os.pathsep.join([str(_EXAMPLES), os.environ.get("PYTHONPATH", "")]),
+    }
+    (tmp_path / "quay.jpg").write_bytes(samples.image())
+    (tmp_path / "text.jpg").write_bytes(b"no picture")
+    for arguments in ([str(_EXAMPLES / "django_app.py")], ["-c", _ASKS_DJANGO]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+_ASKS_DJANGO = """
+from contextlib import closing
+from urllib.parse import urlsplit
+from unittest.mock import patch
+from wsgiref.util import setup_testing_defaults
+from django.test import Client
+import django_app
+from django_app import Order, application, media_layer
+
+client = Client()
+library = media_layer.library()
+
+with open("quay.jpg", "rb") as picture:
+    made = client.post("/orders", {"title": "poster", "picture": picture})
+assert made.status_code == 201, made.content
+(order,) = client.get("/orders").json()["orders"]
+assert order["title"] == "poster"
+
+url = urlsplit(order["url"])
+environ = {"PATH_INFO": url.path, "QUERY_STRING": url.query}
+setup_testing_defaults(environ)
+answered = []
+with closing(application(environ, lambda status, headers, *_: answered.append(status))) as pieces:
+    body = b"".join(pieces)
+assert answered == ["200 OK"], answered
+with open("quay.jpg", "rb") as picture:
+    assert body == picture.read()
+
+with open("text.jpg", "rb") as picture:
+    refused = client.post("/orders", {"title": "nothing", "picture": picture})
+assert refused.status_code == 415, (refused.status_code, refused.content)
+
+with open("quay.jpg", "rb") as picture, patch.object(Order.objects, "create", side_effect=KeyError):
+    try:
+        client.post("/orders", {"title": "lost", "picture": picture})
+    except KeyError:
+        pass
+    else:
+        raise AssertionError("it was not raised")
+assert (Order.objects.count(), library.media.count()) == (1, 1)
+media_layer.request_log.flush()
+assert [each.path.partition('?')[0] for each in media_layer.request_log.list()] == [url.path]
+django_app.connection.close()
+media_layer.close()
+"""
 
 
 def test_the_files_for_deploying_are_what_their_programs_read() -> None:

@@ -9,9 +9,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 import sqlalchemy
-from django import setup  # type: ignore[import-untyped]  # Django ships no types
-from django.conf import settings  # type: ignore[import-untyped]  # as above
-from django.db import connection as django_connection  # type: ignore[import-untyped]  # as above
+from django import setup
+from django.conf import settings
+from django.db import connection as django_connection
 from django.db import models, transaction
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column

@@ -133,6 +133,14 @@ def test_requests_without_a_tenant_are_for_admins_of_the_host_alone(own: Mindia)
         library.request_log.summary("tenant")
 
 
+def test_a_single_request_without_a_tenant_is_written(own: Mindia) -> None:
+    log(own, "/health")
+    own.request_log.flush()
+
+    assert [each.path for each in own.request_log.list(**THAT_DAY)] == ["/health"]
+    assert own.request_log.buffer.dropped == 0
+
+
 def test_a_role_that_is_held_to_tenants_logs_for_each(application_url: str, app: Mindia, library: Library) -> None:
     other = app.library(app.tenants.create("Globex"))
     with mindia.connect(application_url, storage=MemoryStorage(), settings=SETTINGS) as held:  # without a worker role

@@ -13,8 +13,9 @@ from mindia.db.session import Session
 from mindia.domain.analytics import RequestCount, RequestGroup, RequestLog, RequestOrder, RequestStats
 from mindia.repositories._text import storable
 
-# As texts: arrays of as many values take a client longer than all the rest. COPY is refused where row-level security is
-# in force. Of a tenant that is gone nothing is written, and the row of one that is there stays until the commit.
+# As texts: arrays of as many values take a client longer than all the rest. (That of a single empty value is an array
+# of none.) COPY is refused where row-level security is in force. Of a tenant that is gone nothing is written, and the
+# row of one that is there stays until the commit.
 _WRITE = """
 with owners as materialized (
     select t.id from mindia.tenants t where t.id = any(%(owners)s::uuid[]) and t.status <> 'deleted' for key share
@@ -31,7 +32,7 @@ from unnest(
     string_to_array(%(sent)s, E'\n'), string_to_array(%(received)s, E'\n'), string_to_array(%(addresses)s, E'\n'),
     string_to_array(%(agents)s, E'\n'), string_to_array(%(aborted)s, E'\n'), string_to_array(%(begun)s, E'\n')
 ) as r (tenant_id, method, path, route, status_code, ms, sent, received, ip_address, user_agent, is_aborted, began)
-where r.tenant_id = '' or r.tenant_id::uuid in (select id from owners)
+where coalesce(r.tenant_id, '') = '' or r.tenant_id::uuid in (select id from owners)
 """
 
 _COLUMNS: LiteralString = """
