@@ -418,6 +418,24 @@ def test_a_video_shows_the_frame_that_is_told_a_document_its_page_a_sound_its_wa
         made_of(samples.wav(), Resize(10))
 
 
+def test_sound_in_a_container_of_video_is_sound() -> None:
+    made = opened(made_of(samples.audio("mp4", codec="aac"), Thumbnail(100)))
+    assert made.size == (100, 25)
+    video = samples.video()
+    with pytest.raises(CorruptMediaError):
+        made_of(video[: len(video) // 3], Thumbnail(100))
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1000.0])
+def test_a_sound_of_any_length_has_a_waveform(seconds: float) -> None:
+    sound = samples.wav(seconds=seconds, sample_rate=8000)
+
+    left, top, right, bottom = opened(made_of(sound, Thumbnail(64))).getbbox() or (0, 0, 0, 0)
+
+    assert (left, top) < (2, 2)
+    assert (right, bottom) > (60, 13)
+
+
 def test_more_is_done_with_a_thumbnail() -> None:
     made = opened(made_of(samples.video(), Thumbnail(64), Grayscale(), format="png"))
 
