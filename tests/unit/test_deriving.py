@@ -319,6 +319,26 @@ def test_colours_of_another_profile_become_srgb_and_a_damaged_profile_is_left_ou
     assert pixel(opened(made_of(png(picture, icc_profile=srgb), format="png")), 4, 4) == (100, 150, 200)
 
 
+def red_and_green_exchanged() -> bytes:
+    """Return a colour profile whose red is the green of sRGB, and the other way round."""
+    raw = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    raw = raw.replace("sRGB".encode("utf-16-be"), "tRGB".encode("utf-16-be"))
+    return raw.replace(b"rXYZ", b"????", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"????", b"gXYZ", 1)
+
+
+@pytest.mark.parametrize("alpha", [None, 100], ids=["opaque", "half transparent"])
+def test_colours_are_those_of_the_profile(alpha: int | None) -> None:
+    picture = Image.new("RGB", (60, 60), (200, 30, 40))
+    if alpha is not None:
+        picture.putalpha(alpha)
+    stored = png(picture, icc_profile=red_and_green_exchanged())
+
+    for operations in ([], [Resize(9)], [Blur(1)]):
+        seen = pixel(opened(made_of(stored, *operations, format="png")), 4, 4)
+        assert all(abs(is_ - was) < 12 for is_, was in zip(seen, (30, 200, 40), strict=False)), seen
+        assert seen[3:] == (() if alpha is None else (alpha,))
+
+
 def test_pictures_of_every_mode_come_out() -> None:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         picture = Image.new(mode, (30, 20), 1 if mode != "I;16" else 32768)
