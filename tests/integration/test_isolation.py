@@ -40,7 +40,7 @@ from mindia.errors import (
     TypeMismatchError,
     UnsupportedTypeError,
 )
-from mindia.media import isolation
+from mindia.media._answers import made_of, probed_of
 from mindia.media.deriving import Made
 from mindia.media.isolation import ParserPool
 from mindia.media.probe import InProcessProber, Probed, Prober, Source
@@ -127,7 +127,7 @@ def test_an_answer_that_makes_no_sense_is_not_believed(facts: dict[str, object])
     answer = {"content_type": "image/jpeg", "kind": "image", "facts": {"width": 1, "height": 1} | facts}
 
     with pytest.raises(CorruptMediaError, match=r"x\.jpg.*nonsense"):
-        isolation._understood(answer, "x.jpg")
+        probed_of(answer, "x.jpg")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_answer_that_makes_no_sense_is_not_believed(facts: dict[str, object])
 )
 def test_an_answer_that_no_column_can_hold_is_not_believed(kind: str, facts: dict[str, object]) -> None:
     with pytest.raises(CorruptMediaError, match=r"'x\.jpg' says that it"):
-        isolation._understood({"content_type": "image/jpeg", "kind": kind, "facts": facts}, "x.jpg")
+        probed_of({"content_type": "image/jpeg", "kind": kind, "facts": facts}, "x.jpg")
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_a_picture_that_takes_too_much_memory_or_time_is_too_large() -> None:
 )  # fmt: skip
 def test_a_picture_that_is_none_is_not_believed(answer: dict[str, Any]) -> None:
     with pytest.raises(CorruptMediaError, match="nonsense"):
-        isolation._made(answer, "a.jpg", SMALL)
+        made_of(answer, "a.jpg", SMALL)
 
 
 def test_a_temporary_folder_that_is_missing_is_an_error_of_the_storage(pool: ParserPool, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import attrs
@@ -37,7 +37,10 @@ def texts(most: int, *, least: int = 1) -> st.SearchStrategy[str]:
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**63 - 1)
-times = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones() | st.just(timezone.utc))  # noqa: DTZ001, UP017 - the zone is beside
+times = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones() | st.just(timezone.utc)).map(  # noqa: DTZ001, UP017 - the zone is beside
+    lambda time: time.astimezone(timezone(time.utcoffset() or timedelta()))
+)
+"""With an offset from UTC, as texts have it: the hour that the end of daylight saving time repeats equals no other."""
 naive = st.datetimes()
 hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 ids = st.builds(uuid7)

@@ -37,6 +37,7 @@ from mindia.domain.operations import (
 )
 from mindia.domain.transformations import Transformation
 from mindia.errors import CorruptMediaError, InvalidError, MediaError, TooLargeError
+from mindia.media import stills
 from mindia.media._jpeg import is_one_scan
 from mindia.media.deriving import Made, derive
 from mindia.media.pixels import resized_to
@@ -318,6 +319,26 @@ def test_colours_of_another_profile_become_srgb_and_a_damaged_profile_is_left_ou
     assert pixel(opened(made_of(png(picture, icc_profile=srgb), format="png")), 4, 4) == (100, 150, 200)
 
 
+def red_and_green_exchanged() -> bytes:
+    """Return a colour profile whose red is the green of sRGB, and the other way round."""
+    raw = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    raw = raw.replace("sRGB".encode("utf-16-be"), "tRGB".encode("utf-16-be"))
+    return raw.replace(b"rXYZ", b"????", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"????", b"gXYZ", 1)
+
+
+@pytest.mark.parametrize("alpha", [None, 100], ids=["opaque", "half transparent"])
+def test_colours_are_those_of_the_profile(alpha: int | None) -> None:
+    picture = Image.new("RGB", (60, 60), (200, 30, 40))
+    if alpha is not None:
+        picture.putalpha(alpha)
+    stored = png(picture, icc_profile=red_and_green_exchanged())
+
+    for operations in ([], [Resize(9)], [Blur(1)]):
+        seen = pixel(opened(made_of(stored, *operations, format="png")), 4, 4)
+        assert all(abs(is_ - was) < 12 for is_, was in zip(seen, (30, 200, 40), strict=False)), seen
+        assert seen[3:] == (() if alpha is None else (alpha,))
+
+
 def test_pictures_of_every_mode_come_out() -> None:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         picture = Image.new(mode, (30, 20), 1 if mode != "I;16" else 32768)
@@ -416,6 +437,25 @@ def test_a_video_shows_the_frame_that_is_told_a_document_its_page_a_sound_its_wa
         made_of(samples.pdf(["one", "two"]), Thumbnail(100, page=3))
     with pytest.raises(InvalidError, match="what can be made of that is a thumbnail"):
         made_of(samples.wav(), Resize(10))
+
+
+def test_sound_in_a_container_of_video_is_sound() -> None:
+    made = opened(made_of(samples.audio("mp4", codec="aac"), Thumbnail(100)))
+    assert made.size == (100, 25)
+    video = samples.video()
+    with pytest.raises(CorruptMediaError):
+        made_of(video[: len(video) // 3], Thumbnail(100))
+
+
+@pytest.mark.parametrize("seconds", [0.01, 2.0])
+def test_a_sound_of_any_length_has_a_waveform(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stills, "_WHOLE_SECONDS", 0.5)  # what is longer is looked at here and there
+    sound = samples.wav(seconds=seconds, sample_rate=8000)
+
+    left, top, right, bottom = opened(made_of(sound, Thumbnail(64))).getbbox() or (0, 0, 0, 0)
+
+    assert (left, top) < (2, 2)
+    assert (right, bottom) > (60, 13)
 
 
 def test_more_is_done_with_a_thumbnail() -> None:

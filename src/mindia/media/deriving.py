@@ -18,6 +18,7 @@ from mindia.media.colours import decoding, orientation, upright_srgb
 from mindia.media.images import quiet, refuse_slow, without_metadata
 from mindia.media.pixels import GAP, Canvas, applied, needed
 from mindia.media.stills import frame_of_video, page_of_document, waveform
+from mindia.media.video import has_pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,12 +100,8 @@ def _kind_of(file: BinaryIO, filename: str) -> sniff.MediaType:
 def _still(file: BinaryIO, kind: sniff.MediaType, asked: Thumbnail, filename: str, settings: Settings) -> Image:
     if kind.kind is MediaKind.DOCUMENT:
         return page_of_document(file, filename=filename, page=asked.page, side=asked.side, settings=settings)
-    if kind.kind is MediaKind.VIDEO:
-        try:
-            return frame_of_video(file, kind, filename=filename, at_s=asked.at, settings=settings)
-        except CorruptMediaError:
-            if kind not in sniff.SOUND_ONLY:
-                raise
+    if kind.kind is MediaKind.VIDEO and has_pictures(file, kind, filename=filename, settings=settings):
+        return frame_of_video(file, kind, filename=filename, at_s=asked.at, settings=settings)
     return waveform(file, kind, filename=filename, width=asked.side, settings=settings)
 
 

@@ -6,56 +6,38 @@ answers in JSON, of which the parent takes plain values.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
-from functools import cache
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self
 
 import attrs
 
 from mindia import errors
 from mindia.config import Settings
-from mindia.domain.media import AudioFacts, DocumentFacts, Facts, ImageFacts, MediaKind, VideoFacts
 from mindia.domain.transformations import Transformation
-from mindia.media import sniff
+from mindia.media._answers import made_of, probed_of, shots_of
+from mindia.media._handed import descriptor_of, with_descriptor
 from mindia.media.deriving import Made
 from mindia.media.pictures import Shot
-from mindia.media.probe import Probed, Source, check_facts
-from mindia.media.spool import disk_errors
-
-if TYPE_CHECKING:
-    from cattrs import Converter
+from mindia.media.probe import Probed, Source
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(3)); from mindia.media._child import main; main()"
 _MAX_ANSWER = 1 << 27
-_CHUNK = 1 << 20
 _MAX_DECLARED_CHARS = 1000
 """More than any type has; what is cut off contradicts the bytes all the same."""
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """What a child is told of the environment: no secrets."""
-_FACTS: dict[str, type[Facts]] = {
-    MediaKind.IMAGE: ImageFacts,
-    MediaKind.VIDEO: VideoFacts,
-    MediaKind.AUDIO: AudioFacts,
-    MediaKind.DOCUMENT: DocumentFacts,
-}
 _SENT = [name for name in attrs.fields_dict(Settings) if name.startswith("max_") or name == "keep_location"]
 """The settings that a parser needs, and so the only ones that a child is told."""
-_ERRORS: list[type[errors.MindiaError]] = [
-    errors.InvalidError, errors.MediaError, *errors.MediaError.__subclasses__()
-]  # fmt: skip
 
 
 class ParserPool:
@@ -129,10 +111,10 @@ class ParserPool:
         """
         more = {"max_side": max_side, "times": None if times is None else list(times)}
         with (
-            _with_descriptor(Source(file, size), settings) as here,
+            with_descriptor(Source(file, size), settings) as here,
             self._begin([here], more, filename=filename, settings=settings) as pending,
         ):
-            return _shots(pending.answer(), filename)
+            return shots_of(pending.answer(), filename)
 
     def derive(
         self,
@@ -159,10 +141,10 @@ class ParserPool:
             StorageUnavailableError: The folder of `Settings.spool_folder` is full or missing.
         """
         with ExitStack() as stack:
-            here = [stack.enter_context(_with_descriptor(each, settings)) for each in (source, *watermarks)]
+            here = [stack.enter_context(with_descriptor(each, settings)) for each in (source, *watermarks)]
             more = {"transformation": str(transformation)}
             pending = stack.enter_context(self._begin(here, more, filename=filename, settings=settings))
-            return _made(pending.answer(), filename, transformation)
+            return made_of(pending.answer(), filename, transformation)
 
     def _begin(self, files: Sequence[Source], more: dict[str, Any], *, filename: str, settings: Settings) -> _Pending:
         if self._process != os.getpid():
@@ -237,7 +219,7 @@ class _Pending:
 
     def result(self) -> Probed:
         """Wait for the answer of the parser."""
-        return _understood(self.answer(), self._request["filename"])
+        return probed_of(self.answer(), self._request["filename"])
 
     def answer(self) -> dict[str, Any]:
         """Wait for the answer of the parser, as it is."""
@@ -262,7 +244,7 @@ class _Pending:
         try:
             with ExitStack() as stack:
                 descriptors = [
-                    stack.enter_context(_descriptor(each.file, in_memory=each.size <= self._spool_memory_bytes))
+                    stack.enter_context(descriptor_of(each.file, in_memory=each.size <= self._spool_memory_bytes))
                     for each in self._files
                 ]
                 self._child.ask(self._request, descriptors, deadline=self._deadline)
@@ -392,118 +374,3 @@ class _Child:
         self._channel.close()
         self._process.kill()
         self._process.wait()
-
-
-@contextmanager
-def _descriptor(file: BinaryIO, *, in_memory: bool) -> Iterator[int]:
-    if not in_memory:
-        yield file.fileno()
-        return
-    file.seek(0)
-    with _memory_file() as copy:
-        copy.write(file.read())
-        copy.flush()
-        yield copy.fileno()
-
-
-def _memory_file() -> IO[bytes]:
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("mindia-probe"), "wb")
-    return tempfile.TemporaryFile()
-
-
-@contextmanager
-def _with_descriptor(source: Source, settings: Settings) -> Iterator[Source]:
-    """Give a file that can be handed to another process: what comes from an object store may be none."""
-    if source.size > settings.spool_memory_bytes:
-        try:
-            source.file.fileno()
-        except OSError:
-            with _copied(source.file, settings) as copy:
-                yield Source(copy, source.size)
-            return
-    yield source
-
-
-@contextmanager
-def _copied(file: BinaryIO, settings: Settings) -> Iterator[BinaryIO]:
-    folder = None if settings.spool_folder is None else str(settings.spool_folder)
-    with ExitStack() as stack:
-        with disk_errors(folder):
-            copy = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - closed below
-            stack.callback(_closed, copy)
-        while chunk := file.read(_CHUNK):
-            with disk_errors(folder):
-                copy.write(chunk)
-        with disk_errors(folder):
-            copy.flush()
-        yield copy
-
-
-def _closed(file: BinaryIO) -> None:
-    with suppress(OSError):  # what could not be written before cannot be written now
-        file.close()
-
-
-def _shots(answer: dict[str, Any], filename: str) -> list[Shot]:
-    _raise(answer)
-    try:
-        return [
-            Shot(base64.b64decode(content, validate=True), None if at_s is None else float(at_s))
-            for content, at_s in answer["shots"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
-
-
-def _made(answer: dict[str, Any], filename: str, transformation: Transformation) -> Made:
-    _raise(answer)
-    content, width, height = (answer.get(name) for name in ("content", "width", "height"))
-    assert transformation.format is not None, "it is settled"
-    if isinstance(content, bytes) and isinstance(width, int) and isinstance(height, int):
-        found = sniff.sniff(content[: sniff.HEAD_BYTES])
-        is_right = found is not None and found.content_type == transformation.format.content_type
-        if is_right and 0 < width < 1 << 17 and 0 < height < 1 << 17:
-            return Made(content, width, height)
-    raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense")
-
-
-def _raise(answer: dict[str, Any]) -> None:
-    if "missing" in answer:
-        raise errors.MissingExtraError(str(answer["missing"]), extra=str(answer["extra"]))
-    if "code" in answer:
-        by_code = {kind.code: kind for kind in _ERRORS}
-        raise by_code.get(answer["code"], errors.CorruptMediaError)(str(answer["message"]))
-
-
-def _understood(answer: dict[str, Any], filename: str) -> Probed:
-    _raise(answer)
-    try:
-        facts = _converter().structure(answer["facts"], _FACTS[answer["kind"]])
-        probed = Probed(content_type=str(answer["content_type"]), facts=facts)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
-    check_facts(facts, filename=filename)
-    return probed
-
-
-@cache
-def _converter() -> Converter:
-    from cattrs import Converter
-
-    converter = Converter(detailed_validation=False)
-    converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
-    converter.register_structure_hook(str, lambda value, _: _storable(value))
-    return converter
-
-
-def _storable(value: object) -> str:
-    """Return a text as it is: the parser sends none that cannot be stored, but it may have been broken into.
-
-    Raises:
-        ValueError: It cannot be stored, or is none.
-    """
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError("no text that can be stored")
-    value.encode()
-    return value

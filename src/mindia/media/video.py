@@ -72,6 +72,17 @@ def probe_av(file: BinaryIO, kind: MediaType, *, filename: str, settings: Settin
     raise CorruptMediaError(f"{filename!r} ({kind.content_type}) has no {kind.kind} stream")
 
 
+def has_pictures(file: BinaryIO, kind: MediaType, *, filename: str, settings: Settings) -> bool:
+    """Tell whether a container of video holds more than sound.
+
+    Raises:
+        CorruptMediaError: It cannot be opened.
+        MissingExtraError: PyAV is not installed.
+    """
+    with _for_decoding(file, kind, filename, settings) as container:
+        return bool(_pictures(container))
+
+
 @contextmanager
 def opened_video(
     file: BinaryIO, kind: MediaType, *, filename: str, settings: Settings

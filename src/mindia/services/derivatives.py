@@ -227,12 +227,9 @@ class MediaDerivatives(MediaUploads):
             return self._make(asked)  # who holds locks must wait for nobody who may wait for them
         key = (context.tenant_id, repository.source_of(asked.item.s3_key), str(asked.transformation))
         patience_s = context.settings.parser_timeout.total_seconds()
-        with context.flights.alone(key, patience_s=patience_s) as somebody_was_before:
-            if somebody_was_before:
-                asked = context.as_viewer.run(look)
-                if asked.made is not None:
-                    return asked.made
-            return self._make(asked)
+        with context.flights.alone(key, patience_s=patience_s):
+            asked = context.as_viewer.run(look)
+            return self._make(asked) if asked.made is None else asked.made
 
     def _make(self, asked: _Asked, *, instead: bool = False) -> Derivative:
         context, item, operations = self._context, asked.item, str(asked.transformation)

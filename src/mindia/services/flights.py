@@ -20,8 +20,8 @@ class Flights:
         self._under_way: dict[Hashable, threading.Event] = {}
 
     @contextmanager
-    def alone(self, key: Hashable, *, patience_s: float) -> Iterator[bool]:
-        """Be the only one with a key, and tell whether somebody else was before.
+    def alone(self, key: Hashable, *, patience_s: float) -> Iterator[None]:
+        """Be the only one with a key, or wait for the one who is; whoever enters looks whether it is there now.
 
         Args:
             key: What is made.
@@ -35,12 +35,11 @@ class Flights:
             if other is None:
                 self._under_way[key] = mine
         if other is not None:
-            # Whoever waited only looks whether it is there: where the first one failed, they need not queue.
             other.wait(patience_s)
-            yield True
+            yield  # those who have waited do not queue: where the first one failed, each of them does, too
             return
         try:
-            yield False
+            yield
         finally:
             with self._lock:
                 del self._under_way[key]
