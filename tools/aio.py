@@ -17,6 +17,7 @@ TARGET = Path("src/mindia/aio/services")
 CLASSES = {
     "services.media_reader": ["MediaReader"],
     "services.uploads": ["MediaUploads"],
+    "services.streaming": ["MediaStreams"],
     "services.media_store": ["MediaStore"],
     "services.embedding_index": ["EmbeddingIndex"],
     "services.search_index": ["SearchIndex"],

@@ -20,6 +20,7 @@ from mindia.config import Settings
 from mindia.errors import MediaError, MissingExtraError, TooLargeError
 from mindia.media.pictures import pictures
 from mindia.media.probe import probe
+from mindia.media.tracks import tracks
 
 _MAX_REQUEST = 1 << 16
 _WORN = 0.05
@@ -41,7 +42,7 @@ def main() -> None:
             return
         before_bytes = memory.used_bytes()
         answer = _answer(json.loads(message), files[0], memory_bytes)
-        if not {"facts", "shots"} & answer.keys():
+        if not {"facts", "shots", "tracks"} & answer.keys():
             # Decoders that give up do not always give back: the next file would have less.
             lost_bytes += max(0, memory.used_bytes() - before_bytes)
         answer["worn"] = lost_bytes > memory_bytes * _WORN
@@ -119,6 +120,9 @@ def _answer(request: dict[str, Any], descriptor: int, memory_bytes: int) -> dict
                     file, filename=filename, max_side=request["max_side"], times=request["times"], settings=settings
                 )
                 return {"shots": [(base64.b64encode(shot.content).decode(), shot.at_s) for shot in shots]}
+            if "tracks" in request:
+                found = attrs.asdict(tracks(file, filename=filename, settings=settings))
+                return {"tracks": found | {"frame_rate": str(found["frame_rate"])}}
             probed = probe(
                 file, size=request["size"], filename=filename, declared=request["declared"], settings=settings
             )

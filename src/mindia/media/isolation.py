@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from fractions import Fraction
 from functools import cache
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
@@ -31,6 +32,7 @@ from mindia.config import Settings
 from mindia.domain.media import AudioFacts, DocumentFacts, Facts, ImageFacts, MediaKind, VideoFacts
 from mindia.media.pictures import Shot
 from mindia.media.probe import Probed, check_facts
+from mindia.media.tracks import MAX_FRAME_RATE, VideoTracks
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -127,6 +129,25 @@ class ParserPool:
             self._begin(here, more, size=size, filename=filename, settings=settings) as pending,
         ):
             return _shots(pending.answer(), filename)
+
+    def tracks(self, file: BinaryIO, *, size: int, filename: str, settings: Settings) -> VideoTracks:
+        """Look at the tracks of a video, as `mindia.media.tracks.tracks` does.
+
+        Args:
+            file: Seekable.
+            size: In bytes.
+            filename: For messages.
+            settings: Limits of this file.
+
+        Raises:
+            MediaError: It cannot be decoded within the limits.
+            ParserUnavailableError: No child can be started.
+        """
+        with (
+            _with_descriptor(file, size, settings) as here,
+            self._begin(here, {"tracks": True}, size=size, filename=filename, settings=settings) as pending,
+        ):
+            return _tracks(pending.answer(), filename)
 
     def _begin(self, file: BinaryIO, more: dict[str, Any], *, size: int, filename: str, settings: Settings) -> _Pending:
         if self._process != os.getpid():
@@ -391,6 +412,18 @@ def _shots(answer: dict[str, Any], filename: str) -> list[Shot]:
         raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
 
 
+def _tracks(answer: dict[str, Any], filename: str) -> VideoTracks:
+    _raise(answer)
+    try:
+        found = _converter().structure(answer["tracks"], VideoTracks)
+        parser = found.parser
+        if min(found.width, found.height) < 1 or not 0 < found.frame_rate <= MAX_FRAME_RATE or not parser.isalnum():
+            raise ValueError("numbers that no video has")  # noqa: TRY301 - told like the others
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
+    return found
+
+
 def _raise(answer: dict[str, Any]) -> None:
     if "missing" in answer:
         raise errors.MissingExtraError(str(answer["missing"]), extra=str(answer["extra"]))
@@ -416,6 +449,7 @@ def _converter() -> Converter:
 
     converter = Converter(detailed_validation=False)
     converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
+    converter.register_structure_hook(Fraction, lambda value, _: Fraction(value))
     converter.register_structure_hook(str, lambda value, _: _storable(value))
     return converter
 

@@ -16,6 +16,7 @@ from mindia.media import sniff
 from mindia.media.documents import probe_pdf
 from mindia.media.images import probe_image
 from mindia.media.pictures import Shot, pictures
+from mindia.media.tracks import VideoTracks, tracks
 from mindia.media.video import probe_av
 
 MAX_INTEGER = (1 << 31) - 1
@@ -71,6 +72,10 @@ class Prober(Protocol):
         """Return small pictures of a file: see `mindia.media.pictures.pictures`."""
         ...
 
+    def tracks(self, file: BinaryIO, *, size: int, filename: str, settings: Settings) -> VideoTracks:
+        """Look at the tracks of a video: see `mindia.media.tracks.tracks`."""
+        ...
+
     def close(self) -> None:
         """Give up what it holds. Calling it again does nothing."""
         ...
@@ -106,6 +111,13 @@ class InProcessProber:
         """Return small pictures of a file: see `mindia.media.pictures.pictures`."""
         try:
             return pictures(file, filename=filename, max_side=max_side, times=times, settings=settings)
+        except MemoryError as error:
+            raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
+
+    def tracks(self, file: BinaryIO, *, size: int, filename: str, settings: Settings) -> VideoTracks:  # noqa: ARG002 - of the port
+        """Look at the tracks of a video: see `mindia.media.tracks.tracks`."""
+        try:
+            return tracks(file, filename=filename, settings=settings)
         except MemoryError as error:
             raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
 

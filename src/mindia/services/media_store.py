@@ -28,7 +28,7 @@ from mindia.services.ingest import as_handed_in
 from mindia.services.media_reader import MAX_PAGE
 from mindia.services.signed_urls import event_url
 from mindia.services.sources import Source
-from mindia.services.uploads import MediaUploads
+from mindia.services.streaming import MediaStreams
 
 
 class _Unchanged:
@@ -41,7 +41,7 @@ class _Unchanged:
 UNCHANGED = _Unchanged()
 
 
-class MediaStore(MediaUploads):
+class MediaStore(MediaStreams):
     """The media of one tenant. Thread-safe, unless it is that of a transaction."""
 
     def stage(

@@ -13,7 +13,7 @@ import attrs
 from mindia.domain.index_stats import Reindex
 from mindia.domain.maintenance import VerifyReport, VerifyStorage
 from mindia.domain.media import JsonValue
-from mindia.domain.tasks import GenerateEmbedding, TaskType
+from mindia.domain.tasks import GenerateEmbedding, TaskType, VideoTranscode
 from mindia.errors import NotFoundError, ProviderUnavailableError, SnoozeTask, SpaceMismatchError
 from mindia.worker.context import TaskContext
 from mindia.worker.registry import TaskRegistry
@@ -70,6 +70,11 @@ def reindex(context: TaskContext, payload: Reindex) -> object:
         raise later(context, error) from error
 
 
+def video_transcode(context: TaskContext, payload: VideoTranscode) -> JsonValue:
+    """Encode a video for streaming."""
+    return context.library.media._transcode(payload, context)
+
+
 def verify_storage(
     maintenance: Maintenance, tasks: TaskQueue, context: TaskContext, payload: VerifyStorage
 ) -> JsonValue:
@@ -107,7 +112,9 @@ def verify_storage(
     }
 
 
-def register_builtin(registry: TaskRegistry, maintenance: Maintenance, tasks: TaskQueue) -> None:
+def register_builtin(
+    registry: TaskRegistry, maintenance: Maintenance, tasks: TaskQueue, *, transcode_timeout: timedelta
+) -> None:
     """Add the built-in types."""
     registry.register(
         TaskType.GENERATE_EMBEDDING,
@@ -115,6 +122,13 @@ def register_builtin(registry: TaskRegistry, maintenance: Maintenance, tasks: Ta
         generate_embedding,
         task_type=TaskType.GENERATE_EMBEDDING,
         batch_size=BATCH_SIZE,
+    )
+    registry.register(
+        TaskType.VIDEO_TRANSCODE,
+        VideoTranscode,
+        video_transcode,
+        task_type=TaskType.VIDEO_TRANSCODE,
+        timeout=transcode_timeout,
     )
     registry.register("verify_storage", VerifyStorage, partial(verify_storage, maintenance, tasks), is_ours=True)
     registry.register(REINDEX, Reindex, reindex, is_ours=True)
