@@ -108,10 +108,9 @@ def played(segments: list[bytes]) -> Played:
         with opened(segment) as container:
             first = True
             for frame in container.decode():
-                if isinstance(frame, av.AudioFrame):
+                if not isinstance(frame, av.VideoFrame):
                     sounds += 1
                     continue
-                assert isinstance(frame, av.VideoFrame)
                 assert frame.time is not None
                 times.append(frame.time)
                 size = (frame.width, frame.height)
