@@ -6,7 +6,7 @@
 # make docs    builds the pages and the reference as a site, in site
 # make aio     writes the services of mindia.aio anew, after a synchronous one has changed
 # make bench   measures NAME, a script of benchmarks: startup, ingest, find, isolation, tasks, storage, verify, webhooks,
-#              search, retrieval, analytics or aio (QUICK=1: few repeats, JSON=file: writes the figures there as well)
+#              search, retrieval, analytics, media or aio (QUICK=1: few repeats, JSON=file: writes the figures there as well)
 #
 # Each sets up its own virtual environment in .venv first; what others' libraries need that are measured beside ours goes
 # to .venv-bench. Needs Python 3.11 or newer with pip, nothing else.

@@ -45,7 +45,7 @@ from mindia.errors import (
     TransactionConflictError,
 )
 from mindia.library import Library, Transaction, initiator_of, tenant_id_of
-from mindia.media.hls import HlsOptions
+from mindia.media.hls_options import HlsOptions
 from mindia.services.api_keys import ApiKeyVerifier, KnownKeys
 from mindia.services.context import Scan, TenantContext
 from mindia.services.event_types import EventTypes

@@ -18,7 +18,8 @@ from tests.corpus.odd_streams import ODD_STREAMS, OddStream, ffmpeg, source
 from mindia.config import Settings
 from mindia.media.encoding import encode
 from mindia.media.ffmpeg import find_ffmpeg, working_folder
-from mindia.media.hls import HlsOptions, MadeVariant, planned
+from mindia.media.hls import MadeVariant, planned
+from mindia.media.hls_options import HlsOptions
 from mindia.media.tracks import tracks
 
 PROFILES = {"42": "Baseline", "4d": "Main", "64": "High"}

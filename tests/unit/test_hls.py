@@ -13,10 +13,8 @@ from mindia.config import Settings
 from mindia.errors import CorruptMediaError, InvalidError
 from mindia.media.ffmpeg import Ffmpeg
 from mindia.media.hls import (
-    HlsOptions,
     HlsPlan,
     MadeVariant,
-    Rung,
     Variant,
     arguments,
     codec_in,
@@ -26,6 +24,7 @@ from mindia.media.hls import (
     rewritten,
     segment_number,
 )
+from mindia.media.hls_options import HlsOptions, Rung
 from mindia.media.tracks import VideoTracks
 
 OPTIONS = HlsOptions.of(Settings())

@@ -19,7 +19,6 @@ from mindia.media.hls import (
     PLAYLIST_TYPE,
     HlsPlan,
     MadeVariant,
-    SegmentType,
     Variant,
     arguments,
     codec_in,
@@ -27,6 +26,7 @@ from mindia.media.hls import (
     master_playlist,
     segment_number,
 )
+from mindia.media.hls_options import SegmentType
 from mindia.media.video import decoded_pixels
 
 _STORED_AT_ONCE = 4

@@ -206,7 +206,7 @@ def prepared(context: TenantContext, staged: Staged, addition: Addition) -> NewM
             initiated_by=context.initiator,
             url=event_url(staged, settings=context.settings),
         ),
-        transcode=_transcode(staged.facts.kind, staged.id, addition),
+        transcode=_transcode(staged.facts.kind, staged.id, addition, context.settings),
     )
 
 
@@ -242,11 +242,11 @@ def _transcode_of_copy(original: Media, addition: Addition) -> NewTranscode | No
     source_id = source_of(original.s3_key)
     if source_id is None or not isinstance(original, Video) or original.hls_master_key is not None:
         return None
-    return _transcode(original.kind, source_id, addition)
+    return _transcode(original.kind, source_id, addition, addition.settings)
 
 
-def _transcode(kind: MediaKind, source_id: UUID, addition: Addition) -> NewTranscode | None:
-    if kind is not MediaKind.VIDEO or addition.settings is None or not addition.settings.transcode_on_add:
+def _transcode(kind: MediaKind, source_id: UUID, addition: Addition, settings: Settings | None) -> NewTranscode | None:
+    if kind is not MediaKind.VIDEO or settings is None or not settings.transcode_on_add:
         return None
     return NewTranscode(id=addition.transcode_id, dedup_key=transcode_key(source_id))
 

@@ -25,7 +25,8 @@ from mindia.domain.tasks import TaskStatus, VideoTranscode
 from mindia.errors import DiscardTask, MediaError, ParserUnavailableError, TranscodingError
 from mindia.media.encoding import encode
 from mindia.media.ffmpeg import Ffmpeg, find_ffmpeg, working_folder
-from mindia.media.hls import MASTER, PLAYLIST_TYPE, HlsOptions, HlsPlan, MadeVariant, planned
+from mindia.media.hls import MASTER, PLAYLIST_TYPE, HlsPlan, MadeVariant, planned
+from mindia.media.hls_options import HlsOptions
 from mindia.repositories import derivatives, events, videos
 from mindia.repositories import media as media_rows
 from mindia.repositories.derivatives import NewDerivative
