@@ -45,6 +45,7 @@ from mindia.errors import (
     TransactionConflictError,
 )
 from mindia.library import Library, Transaction, initiator_of, tenant_id_of
+from mindia.media.hls_options import HlsOptions
 from mindia.services.api_keys import ApiKeyVerifier, KnownKeys
 from mindia.services.context import Scan, TenantContext
 from mindia.services.event_types import EventTypes
@@ -237,6 +238,7 @@ class Mindia(Handle):
         on_fork: Callable[[], object] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
+        HlsOptions.of(settings)  # refused now, and not by each task
         self.settings = settings
         self._is_home = on_close is not None
         self.storage = _checked(storage, Storage, "storage")
@@ -288,7 +290,7 @@ class Mindia(Handle):
         self.request_log = AllRequests(unit, self._request_log_writer)
         self.statistics = Statistics(unit, tenant_id=None)
         self.maintenance = Maintenance(self._database, storage, settings)
-        register_builtin(self._registry, self.maintenance, self.tasks)
+        register_builtin(self._registry, self.maintenance, self.tasks, transcode_timeout=settings.transcode_timeout)
         # Also at exit, and when the application is forgotten without being closed.
         self._finalizer = weakref.finalize(
             self, _close, self._prober, self._request_log_writer, self._database, on_close

@@ -101,12 +101,22 @@ class Settings:
         parser_processes: How many files are parsed at once, each in a child process.
         parser_timeout: How long a file may keep its parser busy; a fifth of it goes to the text of a document at most.
         parser_memory_bytes: How much memory a parser may take, for its data.
-        spool_folder: Where incoming bytes wait to be looked at, and rows to be exported; None is the system's temporary
-            folder.
+        spool_folder: Where incoming bytes wait to be looked at, rows to be exported, and where videos are encoded; None
+            is the system's temporary folder.
         spool_memory_bytes: Incoming bytes up to this size wait in memory.
         fetch_allow_private: Networks from which media may be added by URL although they are private (`10.2.0.0/16`); in
             the environment with commas between them.
         fetch_timeout: How long adding by URL may take.
+        ffmpeg: The executable that encodes videos. None is the system's, or else that of the extra `video`.
+        transcode_on_add: Whether a video that is added is encoded for streaming, by a task. Otherwise
+            `library.media.transcode` is called for those that are to be.
+        transcode_timeout: How long encoding a video may take.
+        hls_ladder: The variants that a video gets, each if it is as tall: `("360p@800k", "720p@2800k")`, lines and
+            bits per second. In the environment with commas between them.
+        hls_segments: `ts` (MPEG transport stream) or `fmp4` (fragments of MP4, CMAF).
+        hls_segment_s: How long segments are, in seconds.
+        hls_preset: Of libx264: how much time goes into how good it looks at its size, `ultrafast` to `veryslow`.
+        hls_max_frame_rate: A video with more frames in a second gets a half of them, or a third, and so on.
         staging_grace: How long bytes may lie in the store without a row that points at them.
         language: Of the words that are searched: a PostgreSQL text search configuration.
         argon2_time_cost: Passes of argon2id over its memory when a password is hashed. The defaults of these three are
@@ -169,6 +179,14 @@ class Settings:
     spool_memory_bytes: int = attrs.field(default=1 * _MB, validator=_positive)
     fetch_allow_private: tuple[str, ...] = attrs.field(default=(), validator=_networks)
     fetch_timeout: timedelta = attrs.field(default=timedelta(seconds=60), validator=_positive_time)
+    ffmpeg: Path | None = None
+    transcode_on_add: bool = True
+    transcode_timeout: timedelta = attrs.field(default=timedelta(hours=12), validator=_positive_time)
+    hls_ladder: tuple[str, ...] = ("360p@800k", "480p@1400k", "720p@2800k", "1080p@5000k")
+    hls_segments: str = "ts"
+    hls_segment_s: float = attrs.field(default=6.0, validator=_positive)
+    hls_preset: str = "veryfast"
+    hls_max_frame_rate: float = attrs.field(default=60.0, validator=_positive)
     staging_grace: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive_time)
     language: str = "english"
     argon2_time_cost: int = attrs.field(default=3, validator=_whole)

@@ -96,6 +96,12 @@ class StagedObjectExpiredError(ConflictError):
     code = "staged_object_expired"
 
 
+class StreamNotReadyError(ConflictError):
+    """A video has no streaming form yet, or none could be made."""
+
+    code = "stream_not_ready"
+
+
 class UploadIncompleteError(ConflictError):
     """Not all bytes of an upload are there, or not as many as were announced."""
 
@@ -432,6 +438,23 @@ class ProcessDiedError(MindiaError):
     """The process of a handler ended without an answer: it was killed, or has left by itself."""
 
     code = "process_died"
+
+
+class TranscodingError(MindiaError):
+    """A video could not be encoded.
+
+    Attributes:
+        is_final: Whether the video is at fault, so that trying again would not help.
+    """
+
+    code = "transcoding"
+
+    def __init__(self, message: str, *, is_final: bool) -> None:
+        super().__init__(message)
+        self.is_final = is_final
+
+    def __reduce__(self) -> tuple[partial[TranscodingError], tuple[object, ...]]:
+        return partial(type(self), is_final=self.is_final), self.args
 
 
 class DiscardTask(MindiaError):  # noqa: N818 - an instruction to the worker, not a failure of ours

@@ -73,30 +73,51 @@ class MediaFiles:
         url = f"{quote(environ.get('PATH_INFO', ''), safe='/')}?{environ.get('QUERY_STRING', '')}"
         if method not in ("GET", "HEAD"):
             return self._receive(environ, start_response, url)
+        if signed_urls.is_of_stream(environ.get("PATH_INFO", "")):
+            return self._stream(environ, start_response)
         try:
             granted = signed_urls.verify(url, settings=self.app.settings)
             library = self.app.library(granted.tenant_id)
             item = _wanted(library, granted)
             headers = _headers(item, granted)
-            known = {tag.strip().removeprefix("W/") for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")}
-            if known & {_etag(item), "*"}:
-                kept = ("ETag", "Cache-Control")  # the others are about a body, which does not come (RFC 9110, 15.4.5)
-                start_response(_status(HTTPStatus.NOT_MODIFIED), [(name, headers[name]) for name in kept])
-                return []
-            part = _part(environ, item)
-            if part is not None and not part:
-                headers |= {"Content-Range": f"bytes */{item.file_size}", "Content-Length": "0"}
-                start_response(_status(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE), [*headers.items()])
-                return []
-            wanted = range(item.file_size) if part is None else part
-            if part is not None:
-                headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{item.file_size}"
-            headers["Content-Length"] = str(len(wanted))
-            file = None if environ["REQUEST_METHOD"] == "HEAD" else library.media._open(item.s3_key)
+            return _send(environ, start_response, headers, item.file_size, lambda: library.media._open(item.s3_key))
         except MindiaError as error:
             return _refuse(environ, start_response, HTTPStatus(error.http_status), error.code)
-        start_response(_status(HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT), [*headers.items()])
-        return [] if file is None else _Body(file, wanted)
+
+    def _stream(self, environ: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a file of a stream: players fetch them from pages of other sites, too."""
+        shared = [("Vary", "Origin")]
+        origin = environ.get("HTTP_ORIGIN", "")
+        if origin in self.allow_origins or "*" in self.allow_origins:
+            shared += [("Access-Control-Allow-Origin", origin or "*")]
+        try:
+            granted = signed_urls.verify_stream(environ.get("PATH_INFO", ""), settings=self.app.settings)
+            found = self.app.library(granted.tenant_id).media._stream_file(granted)
+        except MindiaError as error:
+            return _refuse(environ, start_response, HTTPStatus(error.http_status), error.code, more=shared)
+        # The files of a stream never change, but for the addresses in its playlists.
+        is_playlist = found.name.endswith(".m3u8")
+        left = max(0, granted.expires_at - int(time.time()))
+        headers = {
+            "Content-Type": found.content_type,
+            "Content-Disposition": "inline",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "private, no-cache" if is_playlist else f"private, immutable, max-age={left}",
+            **dict(shared),
+        }
+        if not is_playlist:
+            headers["ETag"] = f'"{granted.derivative_id}/{found.name}"'
+        file: BinaryIO | None = found.file
+        try:
+            answer = _send(environ, start_response, headers, found.size, lambda: found.file)
+            if isinstance(answer, _Body):
+                file = None  # which closes it
+            return answer
+        finally:
+            if file is not None:
+                file.close()
 
     def _receive(self, environ: Mapping[str, Any], start_response: StartResponse, url: str) -> Iterable[bytes]:
         origin = environ.get("HTTP_ORIGIN", "")
@@ -158,6 +179,35 @@ def _wanted(library: Library, granted: signed_urls.SignedUrl) -> StoredFile:
     return library.media._stored_derivative(granted.media_id, granted.operations)
 
 
+def _send(
+    environ: Mapping[str, Any],
+    start_response: StartResponse,
+    headers: dict[str, str],
+    size: int,
+    opened: Callable[[], BinaryIO],
+) -> Iterable[bytes]:
+    """Answer with a file, a part of it, or that it is known already."""
+    etag = headers.get("ETag")
+    known = {tag.strip().removeprefix("W/") for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")}
+    if etag is not None and known & {etag, "*"}:
+        # The others are about a body, which does not come (RFC 9110, 15.4.5).
+        kept = {"ETag", "Cache-Control", "Vary", "Access-Control-Allow-Origin"}.intersection(headers)
+        start_response(_status(HTTPStatus.NOT_MODIFIED), [(name, headers[name]) for name in headers if name in kept])
+        return []
+    part = _part(environ, size, etag)
+    if part is not None and not part:
+        headers |= {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
+        start_response(_status(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE), [*headers.items()])
+        return []
+    wanted = range(size) if part is None else part
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    headers["Content-Length"] = str(len(wanted))
+    file = None if environ["REQUEST_METHOD"] == "HEAD" else opened()
+    start_response(_status(HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT), [*headers.items()])
+    return [] if file is None else _Body(file, wanted)
+
+
 def _headers(item: StoredFile, granted: signed_urls.SignedUrl) -> dict[str, str]:
     return {
         "Content-Type": item.content_type,
@@ -176,16 +226,16 @@ def _etag(item: StoredFile) -> str:
     return f'"{item.sha256}"'
 
 
-def _part(environ: Mapping[str, Any], item: StoredFile) -> range | None:
+def _part(environ: Mapping[str, Any], size: int, etag: str | None) -> range | None:
     """Return the bytes that are asked for, which may be none of them, or None for all (RFC 9110, section 14).
 
     What cannot be understood is left out of account, and so are several ranges at once.
     """
     if environ["REQUEST_METHOD"] != "GET":
         return None
-    whole = range(item.file_size)
+    whole = range(size)
     match = re.fullmatch(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*", environ.get("HTTP_RANGE", ""), re.ASCII)
-    if match is None or match.groups() == ("", "") or environ.get("HTTP_IF_RANGE", _etag(item)) != _etag(item):
+    if match is None or match.groups() == ("", "") or environ.get("HTTP_IF_RANGE", etag) != etag:
         return None
     first, last = match.groups()
     if not first:

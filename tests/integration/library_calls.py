@@ -36,7 +36,7 @@ from mindia import (
 from mindia._ids import uuid7
 from mindia.domain.tasks import GenerateEmbedding
 from mindia.domain.uploads import Upload
-from mindia.errors import InvalidError, NotFoundError, TransactionError
+from mindia.errors import InvalidError, NotFoundError, StreamNotReadyError, TransactionError
 from mindia.services.upload_urls import UploadTicket
 from mindia.testing import samples
 
@@ -47,8 +47,12 @@ SETTINGS = Settings(
     argon2_memory_kib=8,
     argon2_parallelism=1,
     fetch_allow_private=("127.0.0.0/8",),
+    transcode_on_add=False,
 )
-"""With which every call succeeds, and passwords take no time."""
+"""With which every call succeeds, passwords take no time, and no video is encoded unasked."""
+
+FILM = samples.video(width=32, height=32, seconds=0.2, audio_codec=None)
+"""A video."""
 
 TRANSCRIPT = "WEBVTT\n\n00:01.000 --> 00:04.000\nthe ship leaves the harbour"
 
@@ -65,6 +69,7 @@ class Known:
     item: Media
     other: Media
     recording: Media
+    film: Media
     task: Task
     waiting: Task
     cancelled: Task
@@ -88,6 +93,7 @@ class Known:
             item=item,
             other=library.media.add(samples.image(color="gold"), filename="other.jpg"),
             recording=library.media.add(samples.wav(), filename="talk.wav"),
+            film=library.media.add(FILM, filename="film.mp4"),
             task=library.tasks.enqueue(_embedding_of(item)),
             waiting=task_of_nothing(library),
             cancelled=library.tasks.cancel(task_of_nothing(library)),
@@ -228,6 +234,13 @@ def _request_counts(library: Library, _: Known) -> list[RequestCount]:
     return library.request_log.counts("hour") + library.request_log.counts("day")
 
 
+def _hls_url(library: Library, known: Known) -> str:
+    try:
+        return library.media.hls_url(known.film.id)
+    except StreamNotReadyError as error:  # that takes a task
+        return str(error)
+
+
 def _similar(library: Library, known: Known) -> None:
     try:
         library.index.similar(known.item)
@@ -272,6 +285,7 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.get": lambda library, known: library.media.get(known.item.id),
     "media.get_many": lambda library, known: library.media.get_many([known.item.id]),
     "media.get_upload": lambda library, known: library.media.get_upload(known.uploaded),
+    "media.hls_url": _hls_url,
     "media.iterate": lambda library, _: list(library.media.iterate()),
     "media.open": _open,
     "media.placeholder": lambda library, known: library.media.placeholder(known.item),
@@ -282,6 +296,7 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.stage_from_url": _stage_from_url,
     "media.save_to": _save,
     "media.thumbnail": lambda library, known: library.media.thumbnail(known.item),
+    "media.transcode": lambda library, known: library.media.transcode(known.film.id),
     "media.update": lambda library, known: library.media.update(known.item, metadata={"place": "Lisbon"}),
     "media.url": lambda library, known: library.media.url(known.item),
     "presets.create": lambda library, _: new_preset(library),

@@ -20,7 +20,16 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg.types.string import TextLoader
 from tests.integration.host_rows import Observer, orders
-from tests.integration.library_calls import CALLS, Known, new_preset, new_user, new_webhook, task_of_nothing, uploaded
+from tests.integration.library_calls import (
+    CALLS,
+    FILM,
+    Known,
+    new_preset,
+    new_user,
+    new_webhook,
+    task_of_nothing,
+    uploaded,
+)
 
 from mindia import Library, Mindia, Tenant
 from mindia.domain.media import Metadata
@@ -284,6 +293,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
     tone = library.media.stage(samples.wav(seconds=0.125), filename="purr.wav")
     another = library.media.stage(samples.image())
     more = [library.media.stage(samples.image(color=color)) for color in ("plum", "gold", "navy")]
+    film = library.media.stage(FILM, filename="film.mp4")
     with library.transaction(connection=configured_host) as tx:
         added = tx.media.add(picture, metadata=metadata, expires_at=expires_at)
         sound = tx.media.add(tone)
@@ -299,6 +309,7 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
             item=tx.media.add(more[2]),
             other=tx.media.add(more[1]),
             recording=sound,
+            film=tx.media.add(film),
             task=task,
             waiting=task_of_nothing(tx),
             cancelled=tx.tasks.cancel(task_of_nothing(tx)),

@@ -198,6 +198,7 @@ EFFECTS = {
     "presets.delete": Rows(presets=-1),
     "media.delete": Rows(images=-1, search_documents=-1, tasks=-2, deleted_objects=1),  # the task that is known, too
     "media.delete_many": Rows(images=-1, search_documents=-1, tasks=-1, deleted_objects=1),
+    "media.transcode": Rows(tasks=1),
     "tasks.cancel without a tenant": Rows(tasks=1),  # that it enqueues itself
     "tasks.enqueue": Rows(tasks=1),
     "tasks.enqueue_many": Rows(tasks=2),
@@ -205,7 +206,7 @@ EFFECTS = {
     "tasks.enqueue without a tenant": Rows(tasks=1),
     "tenants.create": Rows(tenants=1),
     "tenants.delete": Rows(tenants=1),  # that it makes itself; the row stays until it is removed
-    "tenants.import_archive": Rows(tenants=1, images=2, search_documents=3, tasks=3, users=1),
+    "tenants.import_archive": Rows(tenants=1, images=2, search_documents=4, tasks=4, users=1),
     "users.create": Rows(users=1),
     "webhooks.delete": Rows(webhooks=-1, webhook_events=-1),
     "webhooks.register": Rows(webhooks=1),

@@ -110,6 +110,7 @@ def test_the_codes_are_stable() -> None:
         "SchemaTooNewError": ("schema_too_new", 500, False),
         "SnoozeTask": ("snooze_task", 500, False),
         "SpaceMismatchError": ("space_mismatch", 409, False),
+        "StreamNotReadyError": ("stream_not_ready", 409, False),
         "StagedObjectExpiredError": ("staged_object_expired", 409, False),
         "StorageAccessDeniedError": ("storage_access_denied", 503, False),
         "StorageError": ("storage", 503, False),
@@ -118,6 +119,7 @@ def test_the_codes_are_stable() -> None:
         "TaskTimedOutError": ("task_timed_out", 500, False),
         "TenantInactiveError": ("tenant_inactive", 403, False),
         "TooLargeError": ("too_large", 413, False),
+        "TranscodingError": ("transcoding", 500, False),
         "TransactionConflictError": ("transaction_conflict", 503, True),
         "TransactionError": ("transaction", 500, False),
         "TypeMismatchError": ("type_mismatch", 422, False),
@@ -199,7 +201,7 @@ def test_a_task_waits_for_a_time_that_makes_sense(wait: Any) -> None:
         errors.RetryTask("busy", after=wait)
 
 
-OF_ARGUMENTS = (errors.MissingExtraError, errors.RetryTask, errors.SnoozeTask)
+OF_ARGUMENTS = (errors.MissingExtraError, errors.RetryTask, errors.SnoozeTask, errors.TranscodingError)
 """Made of more, or of something else, than a message."""
 
 

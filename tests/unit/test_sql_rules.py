@@ -79,6 +79,7 @@ ACROSS_TENANTS = {
     "uploads._COUNT_ABANDONED": "counts what clients of all tenants have left behind",
     "uploads._LOCK_ABANDONED": "the sweep goes over what clients of all tenants have left behind",
     "uploads._LOOK_AT_ABANDONED": "says what the sweep would go over",
+    "videos._PROCESSING": "finds which videos are being encoded, of whichever tenant",
     "vector_indexes._LARGE": "indexes are kept for the tenants with the most vectors",
     "vector_indexes._ON_RECORD": "indexes are kept for the tenants with the most vectors",
     "workers._CANCELLED": "reads what a worker has claimed, for whichever tenant",

@@ -173,9 +173,11 @@ class VideoTranscode:
 
     Attributes:
         video_id: The video.
+        again: Whether it is encoded although that was done before the task was written.
     """
 
     video_id: UUID
+    again: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
+from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from mindia.media import sniff
 from mindia.media.deriving import Made
 from mindia.media.pictures import Shot
 from mindia.media.probe import Probed, check_facts
+from mindia.media.tracks import MAX_FRAME_RATE, VideoTracks
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -54,6 +56,19 @@ def made_of(answer: dict[str, Any], filename: str, transformation: Transformatio
     raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense")
 
 
+def tracks_of(answer: dict[str, Any], filename: str) -> VideoTracks:
+    """Return the tracks of an answer, or raise what it tells of."""
+    _raise(answer)
+    try:
+        found = _converter().structure(answer["tracks"], VideoTracks)
+        parser = found.parser
+        if min(found.width, found.height) < 1 or not 0 < found.frame_rate <= MAX_FRAME_RATE or not parser.isalnum():
+            raise ValueError("numbers that no video has")  # noqa: TRY301 - told like the others
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense") from error
+    return found
+
+
 def _raise(answer: dict[str, Any]) -> None:
     if "missing" in answer:
         raise errors.MissingExtraError(str(answer["missing"]), extra=str(answer["extra"]))
@@ -80,6 +95,7 @@ def _converter() -> Converter:
 
     converter = Converter(detailed_validation=False)
     converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
+    converter.register_structure_hook(Fraction, lambda value, _: Fraction(value))
     converter.register_structure_hook(str, lambda value, _: _storable(value))
     return converter
 

@@ -23,6 +23,7 @@ from mindia.errors import InvalidError, MediaError, MissingExtraError, TooLargeE
 from mindia.media.deriving import derive
 from mindia.media.pictures import pictures
 from mindia.media.probe import probe
+from mindia.media.tracks import tracks
 
 _MAX_REQUEST = 1 << 16
 _MAX_FILES = 32
@@ -46,7 +47,7 @@ def main() -> None:
         before_bytes = memory.used_bytes()
         answer = _answer(json.loads(message), files, memory_bytes)
         file = answer.pop("content", b"")
-        if not {"facts", "shots", "content_size"} & answer.keys():
+        if not {"facts", "shots", "content_size", "tracks"} & answer.keys():
             # Decoders that give up do not always give back: the next file would have less.
             lost_bytes += max(0, memory.used_bytes() - before_bytes)
         answer["worn"] = lost_bytes > memory_bytes * _WORN
@@ -140,6 +141,9 @@ def _answer(request: dict[str, Any], descriptors: list[int], memory_bytes: int) 
                     file, filename=filename, max_side=request["max_side"], times=request["times"], settings=settings
                 )
                 return {"shots": [(base64.b64encode(shot.content).decode(), shot.at_s) for shot in shots]}
+            if "tracks" in request:
+                found = attrs.asdict(tracks(file, filename=filename, settings=settings))
+                return {"tracks": found | {"frame_rate": str(found["frame_rate"])}}
             probed = probe(
                 file, size=request["size"], filename=filename, declared=request["declared"], settings=settings
             )

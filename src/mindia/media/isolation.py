@@ -24,11 +24,12 @@ import attrs
 from mindia import errors
 from mindia.config import Settings
 from mindia.domain.transformations import Transformation
-from mindia.media._answers import made_of, probed_of, shots_of
+from mindia.media._answers import made_of, probed_of, shots_of, tracks_of
 from mindia.media._handed import descriptor_of, with_descriptor
 from mindia.media.deriving import Made
 from mindia.media.pictures import Shot
 from mindia.media.probe import Probed, Source
+from mindia.media.tracks import VideoTracks
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(3)); from mindia.media._child import main; main()"
 _MAX_ANSWER = 1 << 27
@@ -145,6 +146,25 @@ class ParserPool:
             more = {"transformation": str(transformation)}
             pending = stack.enter_context(self._begin(here, more, filename=filename, settings=settings))
             return made_of(pending.answer(), filename, transformation)
+
+    def tracks(self, file: BinaryIO, *, size: int, filename: str, settings: Settings) -> VideoTracks:
+        """Look at the tracks of a video, as `mindia.media.tracks.tracks` does.
+
+        Args:
+            file: Seekable.
+            size: In bytes.
+            filename: For messages.
+            settings: Limits of this file.
+
+        Raises:
+            MediaError: It cannot be decoded within the limits.
+            ParserUnavailableError: No child can be started.
+        """
+        with (
+            with_descriptor(Source(file, size), settings) as here,
+            self._begin([here], {"tracks": True}, filename=filename, settings=settings) as pending,
+        ):
+            return tracks_of(pending.answer(), filename)
 
     def _begin(self, files: Sequence[Source], more: dict[str, Any], *, filename: str, settings: Settings) -> _Pending:
         if self._process != os.getpid():

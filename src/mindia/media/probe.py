@@ -18,6 +18,7 @@ from mindia.media.deriving import Made, derive
 from mindia.media.documents import probe_pdf
 from mindia.media.images import probe_image
 from mindia.media.pictures import Shot, pictures
+from mindia.media.tracks import VideoTracks, tracks
 from mindia.media.video import probe_av
 
 MAX_INTEGER = (1 << 31) - 1
@@ -98,6 +99,10 @@ class Prober(Protocol):
         """Make a picture of a file: see `mindia.media.deriving.derive`."""
         ...
 
+    def tracks(self, file: BinaryIO, *, size: int, filename: str, settings: Settings) -> VideoTracks:
+        """Look at the tracks of a video: see `mindia.media.tracks.tracks`."""
+        ...
+
     def close(self) -> None:
         """Give up what it holds. Calling it again does nothing."""
         ...
@@ -154,6 +159,13 @@ class InProcessProber:
                 watermarks=[each.file for each in watermarks],
                 settings=settings,
             )
+        except MemoryError as error:
+            raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
+
+    def tracks(self, file: BinaryIO, *, size: int, filename: str, settings: Settings) -> VideoTracks:  # noqa: ARG002 - of the port
+        """Look at the tracks of a video: see `mindia.media.tracks.tracks`."""
+        try:
+            return tracks(file, filename=filename, settings=settings)
         except MemoryError as error:
             raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
 

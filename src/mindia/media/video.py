@@ -56,7 +56,7 @@ def probe_av(file: BinaryIO, kind: MediaType, *, filename: str, settings: Settin
         raise MissingExtraError("probing video and audio", extra="video") from error
 
     try:
-        with _opened(file, kind, max_pixels=_decoded_pixels(settings)) as container:
+        with _opened(file, kind, max_pixels=decoded_pixels(settings)) as container:
             pictures = _pictures(container)
             if kind.kind is MediaKind.VIDEO and pictures:
                 return _video(container, _decodable(pictures[0], filename), filename, settings)
@@ -95,7 +95,7 @@ def opened_video(
     """
     with _for_decoding(file, kind, filename, settings) as container:
         stream = _decodable(_first(_pictures(container), filename), filename)
-        stream.codec_context.options = {"max_pixels": str(_decoded_pixels(settings))}
+        stream.codec_context.options = {"max_pixels": str(decoded_pixels(settings))}
         yield container, stream
 
 
@@ -123,7 +123,7 @@ def _for_decoding(file: BinaryIO, kind: MediaType, filename: str, settings: Sett
         raise MissingExtraError("reading video and audio", extra="video") from error
 
     try:
-        with _opened(file, kind, max_pixels=_decoded_pixels(settings)) as container:
+        with _opened(file, kind, max_pixels=decoded_pixels(settings)) as container:
             yield container
     except (CorruptMediaError, TooLargeError):
         raise
@@ -183,7 +183,7 @@ def _refuse_large_frames(file: BinaryIO, kind: MediaType, filename: str, setting
 def _video(container: InputContainer, stream: VideoStream, filename: str, settings: Settings) -> VideoFacts:
     _check_pixels(stream.width, stream.height, filename, settings)
     _check_seconds(_told(container, stream), MediaKind.VIDEO, filename, settings)
-    stream.codec_context.options = {"max_pixels": str(_decoded_pixels(settings))}
+    stream.codec_context.options = {"max_pixels": str(decoded_pixels(settings))}
     frame = next(container.decode(stream), None)
     if frame is None:
         raise CorruptMediaError(f"{filename!r} has no video frame")
@@ -257,7 +257,7 @@ def _tag(tags: Mapping[str, str], name: str) -> str | None:
     return one_line(decoded(value.encode(errors="surrogateescape")), max_chars=MAX_TAG_CHARS)
 
 
-def _decoded_pixels(settings: Settings) -> int:
+def decoded_pixels(settings: Settings) -> int:
     """Return the limit for decoders, which count what they fill up to their blocks and lines as well."""
     return 2 * settings.max_video_pixels + (1 << 16)
 

@@ -74,6 +74,15 @@ _DOCUMENT: LiteralString = """
            || setweight(to_tsvector(%(language)s::regconfig, %(indexed_body)s), 'D')
     from media
 """
+_TRANSCODE: LiteralString = """
+), transcode as (
+    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by, dedup_key)
+    select %(transcode_id)s::uuid, %(tenant_id)s::uuid, 'video_transcode', 'video_transcode', %(transcode)s::jsonb,
+           %(initiated_by)s::uuid, %(transcode_key)s
+    from media
+    on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running') do nothing
+"""
+_AND_TRANSCODE: dict[bool, LiteralString] = {True: _TRANSCODE, False: ""}
 _FOLLOW_UP: LiteralString = f"""
 ), task as (
     insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by)
@@ -181,6 +190,19 @@ class Texts:
 
 
 @attrs.frozen(kw_only=True)
+class NewTranscode:
+    """The task that encodes a video.
+
+    Attributes:
+        id: Of the task.
+        dedup_key: By which there is one for the same bytes.
+    """
+
+    id: UUID
+    dedup_key: str
+
+
+@attrs.frozen(kw_only=True)
 class NewMedia:
     """What is written for a new item.
 
@@ -192,6 +214,7 @@ class NewMedia:
         language: Text search configuration.
         task_id: Of the task that embeds it.
         event: What webhooks are told.
+        transcode: The task that encodes it, or None.
     """
 
     staged: Staged
@@ -201,6 +224,7 @@ class NewMedia:
     language: str
     task_id: UUID
     event: MediaEvent
+    transcode: NewTranscode | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -216,6 +240,7 @@ class NewLink:
         expires_at: From when on it is not found any more.
         task_id: Of the task that embeds it.
         event: What webhooks are told.
+        transcode: The task that encodes it, or None.
     """
 
     id: UUID
@@ -226,6 +251,7 @@ class NewLink:
     expires_at: datetime | None
     task_id: UUID
     event: MediaEvent
+    transcode: NewTranscode | None = None
 
 
 def add(session: Session, new: NewMedia) -> Media | None:
@@ -260,11 +286,11 @@ def _statement(new: NewMedia) -> Statement[Media]:
         "language": new.language,
         "body": body,
         "indexed_body": indexable(body, max_bytes=_MAX_INDEXED_BODY),
-        **_follow_up(staged.id, staged.facts.kind, new.task_id, new.event),
+        **_follow_up(staged.id, staged.facts.kind, new.task_id, new.event, new.transcode),
     }
     make = media_of(staged.tenant_id)
     return Statement(
-        _STAGED + _INSERT[staged.facts.kind] + _DOCUMENT + _FOLLOW_UP,
+        _STAGED + _INSERT[staged.facts.kind] + _DOCUMENT + _AND_TRANSCODE[new.transcode is not None] + _FOLLOW_UP,
         common | columns | parameters | new.texts.parameters(),
         lambda uploaded_at, updated_at: make(
             **common,
@@ -289,7 +315,7 @@ def link(session: Session, new: NewLink) -> Media | None:
         "original_filename": new.original_filename,
         "expires_at": new.expires_at,
         **new.texts.parameters(),
-        **_follow_up(new.id, original.kind, new.task_id, new.event),
+        **_follow_up(new.id, original.kind, new.task_id, new.event, new.transcode),
     }
     # What was made of the bytes is shared like the bytes; what is only being made is not there yet.
     fresh: Media = original
@@ -299,7 +325,7 @@ def link(session: Session, new: NewLink) -> Media | None:
             original, processing_status=ProcessingStatus.COMPLETED if has_stream else ProcessingStatus.PENDING
         )
     return session.one(
-        _LINK[original.kind] + _LINK_DOCUMENT + _FOLLOW_UP,
+        _LINK[original.kind] + _LINK_DOCUMENT + _AND_TRANSCODE[new.transcode is not None] + _FOLLOW_UP,
         parameters,
         row=lambda uploaded_at, updated_at: attrs.evolve(
             fresh,
@@ -315,9 +341,18 @@ def link(session: Session, new: NewLink) -> Media | None:
     )
 
 
-def _follow_up(media_id: UUID, kind: MediaKind, task_id: UUID, event: MediaEvent) -> dict[str, object]:
-    return {
+def _follow_up(
+    media_id: UUID, kind: MediaKind, task_id: UUID, event: MediaEvent, transcode: NewTranscode | None
+) -> dict[str, object]:
+    parameters = {
         "task_id": task_id,
         "task": Jsonb({"entity_id": str(media_id), "entity_type": kind}),
         **event_parameters(event),
     }
+    if transcode is not None:
+        parameters |= {
+            "transcode_id": transcode.id,
+            "transcode": Jsonb({"video_id": str(media_id)}),
+            "transcode_key": transcode.dedup_key,
+        }
+    return parameters

@@ -66,6 +66,17 @@ def derivative_id_in(key: str) -> UUID | None:
     return _id(named) if area == "derived" else None
 
 
+def transcode_key(source_id: UUID, *, again: bool = False) -> str:
+    """Return the key of the task that encodes a video: there is one at a time for the same bytes."""
+    return f"video_transcode {source_id}{' again' if again else ''}"
+
+
+def source_in_transcode_key(key: str) -> UUID | None:
+    """Return what names the bytes in the key of such a task, or None."""
+    kind, _, rest = key.partition(" ")
+    return _id(rest.removesuffix(" again")) if kind == "video_transcode" else None
+
+
 def _id(named: str) -> UUID | None:
     if len(named) != 36:  # of the many ways in which an id can be written, ours is one
         return None

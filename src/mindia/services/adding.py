@@ -14,15 +14,16 @@ from mindia.config import Settings
 from mindia.db.session import Session
 from mindia.describing.metadata import file_words, metadata_words
 from mindia.domain.events import MediaEvent
-from mindia.domain.media import Facts, Media, Metadata, OnDuplicate, Staged
+from mindia.domain.media import Facts, Media, MediaKind, Metadata, OnDuplicate, Staged, Video
 from mindia.errors import ConflictError, DuplicateError, InvalidError, NotFoundError, StagedObjectExpiredError
 from mindia.media import sniff
 from mindia.media.names import words_of
 from mindia.repositories import media as repository
 from mindia.repositories import media_add
 from mindia.repositories._text import storable
-from mindia.repositories.media_add import NewLink, NewMedia, Texts
-from mindia.services._keys import original_key
+from mindia.repositories.derivatives import source_of
+from mindia.repositories.media_add import NewLink, NewMedia, NewTranscode, Texts
+from mindia.services._keys import original_key, transcode_key
 from mindia.services._metadata import checked_metadata
 from mindia.services._named import named
 from mindia.services.context import TenantContext
@@ -45,6 +46,7 @@ class Addition:
         settings: With which the URL is signed that events have; None where there is to be none.
         link_id: The id of an item that shares them.
         task_id: Of the task that embeds the item.
+        transcode_id: Of the task that encodes it, if it is a video that nobody has encoded yet.
         event_id: Of the event that tells of it.
     """
 
@@ -56,6 +58,7 @@ class Addition:
     settings: Settings | None = None
     link_id: UUID = attrs.field(factory=uuid7)
     task_id: UUID = attrs.field(factory=uuid7)
+    transcode_id: UUID = attrs.field(factory=uuid7)
     event_id: UUID = attrs.field(factory=uuid7)
 
     @classmethod
@@ -203,6 +206,7 @@ def prepared(context: TenantContext, staged: Staged, addition: Addition) -> NewM
             initiated_by=context.initiator,
             url=event_url(staged, settings=context.settings),
         ),
+        transcode=_transcode(staged.facts.kind, staged.id, addition, context.settings),
     )
 
 
@@ -229,8 +233,22 @@ def link(
                 initiated_by=addition.initiated_by,
                 url=None if addition.settings is None else event_url(named, settings=addition.settings),
             ),
+            transcode=_transcode_of_copy(original, addition),
         ),
     )
+
+
+def _transcode_of_copy(original: Media, addition: Addition) -> NewTranscode | None:
+    source_id = source_of(original.s3_key)
+    if source_id is None or not isinstance(original, Video) or original.hls_master_key is not None:
+        return None
+    return _transcode(original.kind, source_id, addition, addition.settings)
+
+
+def _transcode(kind: MediaKind, source_id: UUID, addition: Addition, settings: Settings | None) -> NewTranscode | None:
+    if kind is not MediaKind.VIDEO or settings is None or not settings.transcode_on_add:
+        return None
+    return NewTranscode(id=addition.transcode_id, dedup_key=transcode_key(source_id))
 
 
 def check_name(media: Media, filename: str, *, declared: str | None = None) -> None:

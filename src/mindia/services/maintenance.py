@@ -101,6 +101,11 @@ class Maintenance(Handle):
             if len(staged) < _BATCH:
                 return tally.report()
 
+    def _settle_videos(self) -> int:
+        from mindia.services.transcoding import settle  # costs more than the rest of this module
+
+        return settle(self._database, self._settings)
+
     def remove_expired(self, *, dry_run: bool = False, progress: Progress | None = None) -> MaintenanceReport:
         """Delete the items that have expired. They were not found before either.
 

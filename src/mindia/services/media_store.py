@@ -25,11 +25,11 @@ from mindia.services._metadata import check_key_count, checked_metadata
 from mindia.services._named import named
 from mindia.services.adding import Addition, checked_description, checked_expiry, texts_of
 from mindia.services.deleting import delete_items
-from mindia.services.derivatives import MediaDerivatives
 from mindia.services.ingest import as_handed_in
 from mindia.services.media_reader import MAX_PAGE
 from mindia.services.signed_urls import event_url
 from mindia.services.sources import Source
+from mindia.services.streaming import MediaStreams
 
 
 class _Unchanged:
@@ -42,7 +42,7 @@ class _Unchanged:
 UNCHANGED = _Unchanged()
 
 
-class MediaStore(MediaDerivatives):
+class MediaStore(MediaStreams):
     """The media of one tenant. Thread-safe, unless it is that of a transaction."""
 
     def stage(

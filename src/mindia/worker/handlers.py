@@ -14,7 +14,7 @@ from mindia.domain.derivatives import PurgeDerivatives, RegenerateDerivatives
 from mindia.domain.index_stats import Reindex
 from mindia.domain.maintenance import VerifyReport, VerifyStorage
 from mindia.domain.media import JsonValue
-from mindia.domain.tasks import GenerateEmbedding, TaskType
+from mindia.domain.tasks import GenerateEmbedding, TaskType, VideoTranscode
 from mindia.errors import NotFoundError, ProviderUnavailableError, SnoozeTask, SpaceMismatchError
 from mindia.worker.context import TaskContext
 from mindia.worker.registry import TaskRegistry
@@ -71,6 +71,11 @@ def reindex(context: TaskContext, payload: Reindex) -> object:
         raise later(context, error) from error
 
 
+def video_transcode(context: TaskContext, payload: VideoTranscode) -> JsonValue:
+    """Encode a video for streaming."""
+    return context.library.media._transcode(payload, context)
+
+
 def verify_storage(
     maintenance: Maintenance, tasks: TaskQueue, context: TaskContext, payload: VerifyStorage
 ) -> JsonValue:
@@ -118,7 +123,9 @@ def regenerate_derivatives(context: TaskContext, payload: RegenerateDerivatives)
     return context.library.media._run_regenerate(payload, context.progress, since=context.task.created_at)
 
 
-def register_builtin(registry: TaskRegistry, maintenance: Maintenance, tasks: TaskQueue) -> None:
+def register_builtin(
+    registry: TaskRegistry, maintenance: Maintenance, tasks: TaskQueue, *, transcode_timeout: timedelta
+) -> None:
     """Add the built-in types."""
     registry.register(
         TaskType.GENERATE_EMBEDDING,
@@ -126,6 +133,13 @@ def register_builtin(registry: TaskRegistry, maintenance: Maintenance, tasks: Ta
         generate_embedding,
         task_type=TaskType.GENERATE_EMBEDDING,
         batch_size=BATCH_SIZE,
+    )
+    registry.register(
+        TaskType.VIDEO_TRANSCODE,
+        VideoTranscode,
+        video_transcode,
+        task_type=TaskType.VIDEO_TRANSCODE,
+        timeout=transcode_timeout,
     )
     registry.register("verify_storage", VerifyStorage, partial(verify_storage, maintenance, tasks), is_ours=True)
     registry.register(REINDEX, Reindex, reindex, is_ours=True)

@@ -60,6 +60,7 @@ class Housekeeping:
         chores: list[tuple[Callable[[], object], float]] = [
             (self.fire, _TICK_S),
             (self.reconcile, _RECONCILE_S),
+            (self.settle_videos, _RECONCILE_S),
             (self.maintain, maintenance_s),
             (self._remove_some_of_deleted_tenants, maintenance_s),
         ]
@@ -144,6 +145,10 @@ class Housekeeping:
                 session.batch([task_claims.release_dependents(lost)])
 
         self._unit.run(work)
+
+    def settle_videos(self) -> int:
+        """Say of the videos whose encoding has failed for good that it has; return how many these are."""
+        return self._runtime.maintenance._settle_videos()
 
     def prune(self) -> int:
         """Delete the tasks that finished longer ago than `Settings.task_retention`, and return how many."""

@@ -84,6 +84,7 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
                 outcomes.update(latest)
                 tell_of(runtime.telemetry, ended, latest)
                 ended = []
+        housekeeping.settle_videos()
         webhooks = Dispatcher(runtime.database, runtime.settings)
         webhooks.run_until_idle()
         housekeeping.maintain()

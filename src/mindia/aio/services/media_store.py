@@ -8,14 +8,14 @@ from threading import Event
 from uuid import UUID
 
 from mindia.aio._threads import AsyncSource, Lane, as_source
-from mindia.aio.services.derivatives import AsyncMediaDerivatives
+from mindia.aio.services.streaming import AsyncMediaStreams
 from mindia.domain.bulk import AddReport, DeleteReport, MediaInput, Progress
 from mindia.domain.media import Media, Metadata, OnDuplicate, Staged
 from mindia.services.media_store import UNCHANGED, MediaStore, _Unchanged
 from mindia.services.sources import Source
 
 
-class AsyncMediaStore(AsyncMediaDerivatives):
+class AsyncMediaStore(AsyncMediaStreams):
     """The media of one tenant."""
 
     _sync: MediaStore
