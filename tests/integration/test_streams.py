@@ -206,7 +206,7 @@ def test_it_expires(app: Mindia, library: Library, video: Media, monkeypatch: py
     granted = signed_urls.verify_stream(path, settings=app.settings)
     assert granted.media_id == video.id
 
-    monkeypatch.setattr(signed_urls.time, "time", lambda: granted.expires_at + 1)
+    monkeypatch.setattr("mindia.services.signed_urls.time.time", lambda: granted.expires_at + 1)
     with pytest.raises(SignatureError, match="expired"):
         signed_urls.verify_stream(path, settings=app.settings)
     with pytest.raises(InvalidError, match="expires_in"):
