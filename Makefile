@@ -65,7 +65,7 @@ bench: $(VENV)/.base $(if $(filter $(NAME),$(PEERS)),$(PEER_VENV)/$(NAME)/.done)
 	@$(RUN) -m benchmarks.$(NAME) $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)")
 
 clean:
-	rm -rf $(VENV) $(PEER_VENV) $(DOCS_VENV) site .s3-server .s3-server.lock $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEER_VENV) $(DOCS_VENV) site .s3-server .s3-server.lock .browser $(HOME_FOLDER) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian splits ensurepip off: without it, the pip outside installs the one inside.
 $(VENV)/bin/python $(DOCS_VENV)/bin/python $(PEERS:%=$(PEER_VENV)/%/bin/python): %/bin/python:

@@ -158,20 +158,25 @@ def _memory(running: Server, path: Path) -> float:
     return float(json.loads(done.stdout)["more_mb"])
 
 
+def _most_mb() -> float:
+    """Return how much memory this process has had in use at its most."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000_000
+    # Not that of `getrusage`, which begins with what the process had that has started this one.
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / 1_000_000
+
+
 def _tell_memory(url: str, objects: str) -> None:
     """Encode what is due, and print how much more memory this process has had in use than before."""
-    unit = 1 if sys.platform == "darwin" else 1024
-
-    def most_mb() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1_000_000
-
     with _application(url, objects) as app:
         app.check()
-        before = most_mb()
+        before = _most_mb()
         report = app.run_until_idle()
         if report.completed != 1:
             raise SystemExit(f"it was not encoded: {report}")
-        print(json.dumps({"more_mb": most_mb() - before}))
+        print(json.dumps({"more_mb": _most_mb() - before}))
 
 
 if __name__ == "__main__":

@@ -449,7 +449,7 @@ class TranscodingError(MindiaError):
 
     code = "transcoding"
 
-    def __init__(self, message: str, *, is_final: bool) -> None:
+    def __init__(self, message: str, *, is_final: bool = True) -> None:
         super().__init__(message)
         self.is_final = is_final
 

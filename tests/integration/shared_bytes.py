@@ -15,7 +15,7 @@ from mindia._ids import uuid7
 from mindia.testing import samples
 from mindia.testing.storage import listed
 
-QUICK = Settings(isolate_parsers=False)
+QUICK = Settings(isolate_parsers=False, transcode_on_add=False)
 """For tests that add many files of which it is known what they are."""
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import attrs
 import av
@@ -109,7 +109,8 @@ def played(segments: list[bytes]) -> Played:
     for segment in segments:
         with opened(segment) as container:
             first = True
-            for frame in cast("Iterator[av.VideoFrame | av.AudioFrame]", container.decode()):
+            frames: Iterator[Any] = container.decode()
+            for frame in frames:
                 if not isinstance(frame, av.VideoFrame):
                     sounds += 1
                     continue

@@ -294,6 +294,9 @@ def test_the_library_reads_and_writes_the_same_on_every_connection(library: Libr
     another = library.media.stage(samples.image())
     more = [library.media.stage(samples.image(color=color)) for color in ("plum", "gold", "navy")]
     film = library.media.stage(FILM, filename="film.mp4")
+    library.media.stage(
+        samples.image(color="ivory")
+    )  # so that the keys that are leased already are enough for the rest
     with library.transaction(connection=configured_host) as tx:
         added = tx.media.add(picture, metadata=metadata, expires_at=expires_at)
         sound = tx.media.add(tone)

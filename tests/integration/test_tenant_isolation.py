@@ -39,7 +39,9 @@ from mindia import (
     MediaKind,
     Mindia,
     Staged,
+    Task,
     User,
+    Video,
     Webhook,
 )
 from mindia.db.session import Session
@@ -57,6 +59,7 @@ from mindia.repositories import (
     spaces,
     tenant_transfer,
     vector_indexes,
+    videos,
     vocabulary,
 )
 from mindia.repositories._vectors import as_binary
@@ -262,6 +265,7 @@ def every_call(library: Library) -> list[Call]:
         lambda tx: in_session(tx, lambda session: media.get_expired(session, tx.tenant_id, [expired.id])),
         lambda tx: in_session(tx, lambda session: api_keys.note_use(session, tx.tenant_id, known.issued.key.id)),
         lambda tx: in_session(tx, lambda session: _transfer(session, tx.tenant_id, kinds)),
+        lambda tx: in_session(tx, lambda session: _encode(session, known.film, known.task)),
         lambda tx: in_session(tx, lambda session: _switch_spaces(session, tx.tenant_id, known.item)),
         lambda tx: in_session(tx, lambda session: _search_in_every_way(session, kinds[0])),
         _add_a_duplicate_in_vain,
@@ -302,6 +306,16 @@ def _derive_in_every_way(item: Media, tx: LibraryTransaction) -> None:
 
     in_session(tx, work)
     place.discard()
+
+
+def _encode(session: Session, film: Media, task: Task) -> None:
+    """Write what a worker does that encodes a video, and what is said of one that has failed."""
+    assert isinstance(film, Video)
+    videos.of_source(session, film.tenant_id, film.s3_key)
+    videos.begin(session, film, task_id=task.id)
+    videos.tasks_of(session, film.tenant_id, [task.id])
+    videos.settle(session, film.tenant_id, [film.id], task_id=task.id, status="failed")
+    videos.complete(session, film, hls_master_key="derived/master.m3u8")
 
 
 def _search_in_every_way(session: Session, item: Media) -> None:

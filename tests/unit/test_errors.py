@@ -201,7 +201,7 @@ def test_a_task_waits_for_a_time_that_makes_sense(wait: Any) -> None:
         errors.RetryTask("busy", after=wait)
 
 
-OF_ARGUMENTS = (errors.MissingExtraError, errors.RetryTask, errors.SnoozeTask, errors.TranscodingError)
+OF_ARGUMENTS = (errors.MissingExtraError, errors.RetryTask, errors.SnoozeTask)
 """Made of more, or of something else, than a message."""
 
 
