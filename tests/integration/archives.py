@@ -19,12 +19,12 @@ from tests.conftest import Roles
 from tests.integration.library_calls import SETTINGS
 
 import mindia
-from mindia import Library, LocalStorage, Media, Mindia, Settings, User
+from mindia import Library, LocalStorage, Media, Mindia, Preset, Settings, User
 from mindia.db.roles import set_up
 
 NOBODY = UUID(int=0)
 
-MANIFEST, USERS, MEDIA = "manifest.json", "users.jsonl", "media.jsonl"
+MANIFEST, USERS, MEDIA, PRESETS = "manifest.json", "users.jsonl", "media.jsonl", "presets.jsonl"
 
 
 @contextmanager
@@ -60,6 +60,11 @@ def users_of(library: Library) -> list[User]:
     return [plain_user(user) for user in library.users.list()]
 
 
+def presets_of(library: Library) -> list[Preset]:
+    """Return all presets, by their names."""
+    return [attrs.evolve(preset, tenant_id=NOBODY) for preset in library.presets.list()]
+
+
 def members(path: Path) -> dict[str, bytes]:
     """Return the members of an archive, with their contents."""
     with zipfile.ZipFile(path) as archive:
@@ -79,6 +84,7 @@ class Parts:
         manifest: What it says of itself.
         users: Its users.
         media: Its items.
+        presets: Its presets; None where there is no such member, as in the first version of the format.
         objects: Contents, by the hash that names them.
         raw: Members as they are, in place of those that would be written, or beside them.
     """
@@ -86,6 +92,7 @@ class Parts:
     manifest: dict[str, Any]
     users: list[dict[str, Any]]
     media: list[dict[str, Any]]
+    presets: list[dict[str, Any]] | None
     objects: dict[str, bytes]
     raw: dict[str, bytes] = attrs.field(factory=dict)
 
@@ -96,12 +103,23 @@ class Parts:
             manifest=json.loads(there[MANIFEST]),
             users=lines(there[USERS]),
             media=lines(there[MEDIA]),
+            presets=lines(there[PRESETS]),
             objects={name.removeprefix("objects/"): there[name] for name in there if name.startswith("objects/")},
         )
 
     def item(self, kind: str) -> dict[str, Any]:
         """Return the first item of a kind."""
         return next(item for item in self.media if item["kind"] == kind)
+
+    def preset(self, name: str) -> dict[str, Any]:
+        """Return the preset of a name."""
+        return next(preset for preset in self.presets or () if preset["name"] == name)
+
+    def set_first_version(self) -> None:
+        """Have it be as those were that had no presets."""
+        self.presets = None
+        self.manifest["version"] = 1
+        del self.manifest["preset_count"], self.manifest["presets_sha256"]
 
     def set_content(self, item: dict[str, Any], content: bytes) -> None:
         """Give an item other bytes, with all that an archive says of them."""
@@ -120,13 +138,20 @@ class Parts:
             "users_sha256": hashlib.sha256(there[USERS]).hexdigest(),
             "media_sha256": hashlib.sha256(there[MEDIA]).hexdigest(),
         }
+        if self.presets is not None:
+            self.manifest |= {
+                "preset_count": len(self.presets),
+                "presets_sha256": hashlib.sha256(there[PRESETS]).hexdigest(),
+            }
         return self
 
     def contents(self) -> dict[str, bytes]:
         """Return the members."""
         objects = {f"objects/{sha256}": content for sha256, content in self.objects.items()}
-        there = {USERS: _lines(self.users), MEDIA: _lines(self.media), MANIFEST: json.dumps(self.manifest).encode()}
-        return objects | there | self.raw
+        there = {USERS: _lines(self.users), MEDIA: _lines(self.media)}
+        if self.presets is not None:
+            there[PRESETS] = _lines(self.presets)
+        return objects | there | {MANIFEST: json.dumps(self.manifest).encode()} | self.raw
 
     def build(self) -> bytes:
         """Return the archive as it is now, sealed or not."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from tests.integration.archives import MANIFEST, MEDIA, USERS, Parts, zipped
+from tests.integration.archives import MANIFEST, MEDIA, PRESETS, USERS, Parts, zipped
 
 from mindia.errors import ArchiveError, CorruptMediaError, MindiaError, TooLargeError, TypeMismatchError
 from mindia.errors import UnsupportedTypeError as UnsupportedError
@@ -68,6 +68,27 @@ def _set_user(**values: Any) -> Callable[[Parts], bytes]:
     return _sealed(lambda parts: parts.users[0].update(values))
 
 
+def _set_preset(name: str = "card", /, **values: Any) -> Callable[[Parts], bytes]:
+    return _sealed(lambda parts: parts.preset(name).update(values))
+
+
+def _add_preset(**values: Any) -> Callable[[Parts], bytes]:
+    """Have a preset more, like the first one but for what is said."""
+    return _sealed(lambda parts: parts.presets.append(parts.preset("card") | values) if parts.presets else None)
+
+
+def _first_version(change: Callable[[Parts], object]) -> Callable[[Parts], bytes]:
+    """Have an archive that says that it is of the first version, with something changed."""
+
+    def make(parts: Parts) -> bytes:
+        parts.set_first_version()
+        parts.seal()
+        change(parts)
+        return parts.build()
+
+    return make
+
+
 def _set_manifest(**values: Any) -> Callable[[Parts], bytes]:
     return _unsealed(lambda parts: parts.manifest.update(values))
 
@@ -82,7 +103,7 @@ def _raw(name: str, content: bytes) -> Callable[[Parts], bytes]:
     def make(parts: Parts) -> bytes:
         parts.seal()
         parts.raw[name] = content
-        field = {USERS: "users_sha256", MEDIA: "media_sha256"}.get(name)
+        field = {USERS: "users_sha256", MEDIA: "media_sha256", PRESETS: "presets_sha256"}.get(name)
         if field is not None:
             parts.manifest[field] = hashlib.sha256(content).hexdigest()
         return parts.build()
@@ -252,7 +273,7 @@ def _many_entries(parts: Parts) -> bytes:
     return content[:-22] + directory * 49 + end
 
 
-def _zip64(*, count: int = 6, further: int = 0) -> Callable[[Parts], bytes]:
+def _zip64(*, count: int = 7, further: int = 0) -> Callable[[Parts], bytes]:
     """Have the records for large archives tell the directory, and that it begins so much further on."""
 
     def make(parts: Parts) -> bytes:
@@ -322,10 +343,10 @@ FILES: dict[str, Hostile] = {
     "the same object twice": Hostile(_twice("an object"), "more than once"),
     "another name before the bytes": Hostile(_local_name, "users.jsonl is damaged"),
     "an entry too many": Hostile(_end(10, "<H", lambda count: count - 1), "more or less than"),
-    "an entry too few": Hostile(_end(10, "<H", lambda count: count + 1), "has 6 entries, not 7"),
+    "an entry too few": Hostile(_end(10, "<H", lambda count: count + 1), "has 7 entries, not 8"),
     "a directory that is shorter": Hostile(_end(12, "<L", lambda size: size - 1), "not where it should be"),
     "a directory that begins elsewhere": Hostile(_end(16, "<L", lambda offset: offset + 1), "not where it should be"),
-    "a directory of many entries": Hostile(_many_entries, "more or less than 6 entries"),
+    "a directory of many entries": Hostile(_many_entries, "more or less than 7 entries"),
     "an entry with much behind it": Hostile(_patched(32, "<H", 60_000), "is none that was exported"),
     "members beyond number": Hostile(_zip64(count=1 << 40), "raise max_items"),
     "a directory beyond the end": Hostile(_zip64(further=1 << 62), "not where it should be"),
@@ -334,6 +355,14 @@ FILES: dict[str, Hostile] = {
     ),
     "no users": Hostile(lambda parts: zipped({k: v for k, v in parts.contents().items() if k != USERS}), USERS),
     "no media": Hostile(lambda parts: zipped({k: v for k, v in parts.contents().items() if k != MEDIA}), MEDIA),
+    "no presets": Hostile(
+        lambda parts: zipped({k: v for k, v in parts.contents().items() if k != PRESETS}), "has no presets.jsonl"
+    ),
+    "two lists of presets": Hostile(_twice(PRESETS), "'presets.jsonl' more than once"),
+    "presets in the first version": Hostile(
+        _first_version(lambda parts: parts.raw.update({PRESETS: b""})),
+        "member 'presets.jsonl', which is none of version 1",
+    ),
     "a byte changed in an object": Hostile(_broken_object, "is damaged: Bad CRC-32"),
 }
 """What is wrong with the file."""
@@ -344,7 +373,7 @@ MANIFESTS: dict[str, Hostile] = {
     "a manifest that is a list": Hostile(_raw(MANIFEST, b"[]"), "manifest.json is no JSON object, but list"),
     "a manifest of another format": Hostile(_set_manifest(format="tar"), "the format is 'tar', not 'mindia-tenant'"),
     "a manifest without a format": Hostile(lambda parts: _raw(MANIFEST, b"{}")(parts), "the format is None"),
-    "a manifest of a newer format": Hostile(_set_manifest(version=2), "version 2 of the format.*update it"),
+    "a manifest of a newer format": Hostile(_set_manifest(version=3), "version 3 of the format.*update it"),
     "a manifest of format 0": Hostile(_set_manifest(version=0), "which never was"),
     "a manifest of a format that is a text": Hostile(_set_manifest(version="1"), "which never was"),
     "a manifest of a format that is true": Hostile(_set_manifest(version=True), "which never was"),
@@ -354,6 +383,15 @@ MANIFESTS: dict[str, Hostile] = {
     "a manifest with a field less": Hostile(
         _unsealed(lambda parts: parts.manifest.pop("media_sha256")), "media_sha256: is missing"
     ),
+    "a manifest without the presets": Hostile(
+        _unsealed(lambda parts: parts.manifest.pop("preset_count")), "preset_count: is missing"
+    ),
+    "a manifest of the first version with presets": Hostile(
+        _first_version(lambda parts: parts.manifest.update(preset_count=0)), "no field 'preset_count' in version 1"
+    ),
+    "a manifest of a version that is not whole": Hostile(_set_manifest(version=2.0), "which never was"),
+    "more presets than there are": Hostile(_set_manifest(preset_count=99), "preset_count is 99"),
+    "another hash of presets": Hostile(_set_manifest(presets_sha256="0" * 64), "presets.jsonl has the hash"),
     "more media than there are": Hostile(_set_manifest(media_count=99), "media_count is 99"),
     "more users than there are": Hostile(_set_manifest(user_count=99), "user_count is 99"),
     "more objects than there are": Hostile(_set_manifest(object_count=99), "object_count is 99"),
@@ -420,6 +458,64 @@ USER_LINES: dict[str, Hostile] = {
     "users that are not JSON": Hostile(_raw(USERS, b"Ann\nBob\n"), "line 1 of users.jsonl is not JSON"),
 }
 """What is wrong with the users."""
+
+
+PRESET_LINES: dict[str, Hostile] = {
+    "a preset that is called otherwise": Hostile(
+        _set_preset(name="Card/../x"), "line 1 of presets.jsonl: .*the name of a preset has"
+    ),
+    "a preset without a name": Hostile(_set_preset(name=""), "the name of a preset has"),
+    "a preset whose name is too long": Hostile(_set_preset(name="a" * 65), "the name of a preset has"),
+    "a preset whose name ends a line": Hostile(_set_preset(name="card\n"), "the name of a preset has"),
+    "a preset whose name is a number": Hostile(_set_preset(name=1), "name: must be a text, not int"),
+    "a preset whose name has a NUL character": Hostile(_set_preset(name="a\0"), "name: has a NUL character"),
+    "the same preset twice": Hostile(_add_preset(), "line 4 of presets.jsonl: the preset 'card' was there before"),
+    "a preset that does what there is not": Hostile(
+        _set_preset(transformation="explode"), "line 1 of presets.jsonl: transformation: there is no operation"
+    ),
+    "a preset of code": Hostile(
+        _set_preset(transformation="blur_radius-__import__('os')"), "line 1 of presets.jsonl: transformation"
+    ),
+    "a preset beyond the limits": Hostile(
+        _set_preset(transformation="resize_width-999999999"), "must be 1 to 16383 pixels"
+    ),
+    "a preset of too many operations": Hostile(
+        _set_preset(transformation="~".join(["grayscale"] * 31)), "there are 31 operations; the limit is 30"
+    ),
+    "a preset that is too long": Hostile(_set_preset(transformation="blur~" * 1_000_000), "has at most 1000 char"),
+    "a preset in another form": Hostile(
+        _set_preset(transformation="resize_height-20_width-10"), "the same is written 'resize_width-10_height-20'"
+    ),
+    "a preset with a NUL character": Hostile(_set_preset(transformation="blur\0"), "has a NUL character"),
+    "a preset that does a list": Hostile(_set_preset(transformation=["blur"]), "must be a text, not list"),
+    "a preset whose watermark is no id": Hostile(
+        _set_preset(transformation="watermark_image-../../etc/passwd"), "image of 'watermark' cannot be"
+    ),
+    "a preset that goes on from none": Hostile(
+        _set_preset("card-gray", transformation="preset_called-nowhere~grayscale"),
+        "line 2 of presets.jsonl: there is no preset 'nowhere' to go on from",
+    ),
+    "a preset that others go on from is left out": Hostile(
+        _sealed(lambda parts: parts.presets.remove(parts.preset("card")) if parts.presets else None),
+        "line 1 of presets.jsonl: there is no preset 'card' to go on from",
+    ),
+    "a preset that goes on from what is no name": Hostile(
+        _set_preset(transformation="preset_called-A~blur"), "the name of a preset has"
+    ),
+    "a preset that goes on from itself": Hostile(
+        _set_preset(transformation="preset_called-card~blur"), "line 1 of .*the preset 'card' names itself"
+    ),
+    "presets that go round in circles": Hostile(
+        _set_preset(transformation="preset_called-card-gray~blur"), r"the preset 'card(-gray)?' names itself, be it by"
+    ),
+    "a preset of no time zone": Hostile(_set_preset(created_at="2026-01-01T00:00:00"), "without time zone"),
+    "a preset of another tenant": Hostile(_set_preset(tenant_id="0" * 32), "there is no field 'tenant_id'"),
+    "a preset that does nothing": Hostile(
+        _sealed(lambda parts: parts.preset("card").pop("transformation")), "transformation: is missing"
+    ),
+    "presets that are not JSON": Hostile(_raw(PRESETS, b"card\n"), "line 1 of presets.jsonl is not JSON"),
+}
+"""What is wrong with the presets."""
 
 
 _BOMB_PIXELS = 60_000
@@ -555,4 +651,4 @@ MEDIA_LINES: dict[str, Hostile] = {
 }
 """What is wrong with the media."""
 
-ARCHIVES: dict[str, Hostile] = FILES | MANIFESTS | USER_LINES | MEDIA_LINES
+ARCHIVES: dict[str, Hostile] = FILES | MANIFESTS | USER_LINES | PRESET_LINES | MEDIA_LINES

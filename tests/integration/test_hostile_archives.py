@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conftest import Roles
-from tests.integration.archives import Parts, media_of, users_of
+from tests.integration.archives import Parts, media_of, presets_of, users_of
 from tests.integration.hostile_archives import ARCHIVES
 from tests.integration.library_calls import PASSWORD, SETTINGS
 
 import mindia
-from mindia import Library, LocalStorage, Mindia
+from mindia import Grayscale, Library, LocalStorage, Mindia, Resize, Watermark
 from mindia._ids import uuid7
 from mindia.errors import ArchiveError, InvalidError, MindiaError
 from mindia.testing import samples
@@ -61,11 +61,14 @@ def _place(application_url: str, roles: Roles, folder: Path, *, isolated: bool) 
     with mindia.connect(application_url, storage=LocalStorage(objects), settings=settings) as app:
         tenant = app.tenants.create("Acme")
         library = app.library(tenant)
-        library.media.add(samples.image(), filename="cat.jpg", metadata={"place": "Lisbon"})
+        cat = library.media.add(samples.image(), filename="cat.jpg", metadata={"place": "Lisbon"})
         library.media.add(samples.pdf(["Invoice 4711"]), filename="invoice.pdf")
         library.media.add(samples.wav(seconds=0.1), filename="tone.wav")
         library.users.create("ann@example.org", password=PASSWORD, role="admin")
         library.users.create("bob@example.org")
+        library.presets.create("card", Resize(300))
+        library.presets.create("card-gray", Grayscale(), preset="card")
+        library.presets.create("marked", Watermark(cat.id))
         archive = folder / "acme.zip"
         app.tenants.export(tenant.id, archive)
         yield Place(app, objects, library, archive)
@@ -110,7 +113,7 @@ def test_the_good_archive_that_they_are_made_of_is_imported(place: Place, tmp_pa
 
     report = place.app.tenants.import_archive(path, keep_ids=False)
 
-    assert (report.media_count, report.user_count) == (3, 2)
+    assert (report.media_count, report.user_count, report.preset_count) == (3, 2, 3)
 
 
 def test_nothing_of_what_was_refused_is_left_after_maintenance(place: Place, tmp_path: Path) -> None:
@@ -175,6 +178,17 @@ def test_more_items_than_the_limit_are_refused_although_they_share_few_bytes(pla
         place.app.tenants.import_archive(path, keep_ids=False, max_items=4)
 
 
+def test_more_presets_than_the_limit_are_refused(place: Place, tmp_path: Path) -> None:
+    parts = place.parts()
+    assert parts.presets is not None
+    parts.presets += [parts.preset("card") | {"name": f"card-{number}"} for number in range(2)]
+    path = tmp_path / "many.zip"
+    path.write_bytes(parts.seal().build())
+
+    with pytest.raises(ArchiveError, match=r"line 5 of presets\.jsonl: the limit is 4 lines: raise max_items"):
+        place.app.tenants.import_archive(path, keep_ids=False, max_items=4)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_archive_with_a_byte_changed_is_refused_or_is_the_same_tenant(
@@ -198,6 +212,10 @@ def test_an_archive_with_a_byte_changed_is_refused_or_is_the_same_tenant(
     assert report.tenant.name == "Acme"
     assert [attrs.evolve(item, id=report.media_ids[item.id]) for item in media_of(quick.library)] == media_of(imported)
     assert [attrs.evolve(user, id=report.user_ids[user.id]) for user in users_of(quick.library)] == users_of(imported)
+    assert [
+        attrs.evolve(preset, transformation=preset.transformation.with_watermarks(report.media_ids))
+        for preset in presets_of(quick.library)
+    ] == presets_of(imported)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -20,13 +20,14 @@ import attrs
 import pytest
 from tests.conftest import Roles
 from tests.faults.proxy import Moment, Proxy, Words
-from tests.integration.archives import MANIFEST, MEDIA, USERS, lines, members
+from tests.integration.archives import MANIFEST, MEDIA, PRESETS, USERS, lines, members
 from tests.integration.library_calls import PASSWORD, SETTINGS
 from tests.integration.media_rows import Host, four_kinds, register, sweep_all
 
 import mindia
 from mindia import (
     ExportReport,
+    Grayscale,
     Image,
     Library,
     LocalStorage,
@@ -35,8 +36,10 @@ from mindia import (
     Mindia,
     Progress,
     Quota,
+    Resize,
     Settings,
     Tenant,
+    Watermark,
 )
 from mindia.errors import (
     InvalidError,
@@ -70,19 +73,21 @@ def test_an_archive_holds_the_tenant_its_users_its_media_and_each_content_once(
     user = library.users.create("ann@example.org", password=PASSWORD, role="admin")
     app.tenants.set_limits(tenant.id, MediaLimits(max_document_pages=7, max_video_seconds=1.5))
     app.tenants.set_quota(tenant.id, Quota(max_items=50, max_total_bytes=10**9))
+    marked = library.presets.create("marked", Resize(300), Watermark(image.id), format="avif")
+    library.presets.create("a-sketch", Grayscale(), preset="marked")
 
     report = app.tenants.export(tenant.id, path)
 
     there = members(path)
     contents = {library.media.read(item) for item in (image, video, audio, document)}
-    assert there.keys() - {MANIFEST, USERS, MEDIA} == {
+    assert there.keys() - {MANIFEST, USERS, MEDIA, PRESETS} == {
         f"objects/{hashlib.sha256(content).hexdigest()}" for content in contents
     }
     assert {there[name] for name in there if name.startswith("objects/")} == contents
     manifest = json.loads(there[MANIFEST])
     assert manifest == {
         "format": "mindia-tenant",
-        "version": 1,
+        "version": 2,
         "mindia": mindia.__version__,
         "tenant": {
             "name": "Acme",
@@ -92,10 +97,12 @@ def test_an_archive_holds_the_tenant_its_users_its_media_and_each_content_once(
         },
         "user_count": 1,
         "media_count": 6,
+        "preset_count": 2,
         "object_count": 4,
         "object_bytes": sum(map(len, contents)),
         "users_sha256": hashlib.sha256(there[USERS]).hexdigest(),
         "media_sha256": hashlib.sha256(there[MEDIA]).hexdigest(),
+        "presets_sha256": hashlib.sha256(there[PRESETS]).hexdigest(),
     }
     items = lines(there[MEDIA])
     assert [item["id"] for item in items] == [str(item.id) for item in (image, video, audio, document, copy, again)]
@@ -105,8 +112,15 @@ def test_an_archive_holds_the_tenant_its_users_its_media_and_each_content_once(
     assert archived["id"] == str(user.id)
     assert archived["role"] == "admin"
     assert archived["password_hash"].startswith("$argon2id$")
+    assert [preset["name"] for preset in lines(there[PRESETS])] == ["a-sketch", "marked"]
+    assert lines(there[PRESETS])[1] == {
+        "name": "marked",
+        "transformation": f"resize_width-300~watermark_image-{image.id.hex}~to_format-avif",
+        "created_at": marked.created_at.isoformat(),
+        "updated_at": marked.updated_at.isoformat(),
+    }
     assert report == ExportReport(
-        tenant_id=tenant.id, path=path, user_count=1, media_count=6, object_count=4,
+        tenant_id=tenant.id, path=path, user_count=1, media_count=6, preset_count=2, object_count=4,
         object_bytes=sum(map(len, contents)),
     )  # fmt: skip
 
@@ -189,7 +203,9 @@ def test_keys_webhooks_tasks_and_vectors_stay_where_they_are(
     content = path.read_bytes()
     assert str(key.token).encode() not in content
     assert b"https://x" not in content
-    assert members(path).keys() - {MANIFEST, USERS, MEDIA} == {f"objects/{library.media.find().items[0].sha256}"}
+    assert members(path).keys() - {MANIFEST, USERS, MEDIA, PRESETS} == {
+        f"objects/{library.media.find().items[0].sha256}"
+    }
 
 
 def test_what_has_expired_is_not_exported(app: Mindia, library: Library, tenant: Tenant, path: Path) -> None:
@@ -206,7 +222,8 @@ def test_an_empty_tenant_is_exported(app: Mindia, tenant: Tenant, path: Path) ->
     report = app.tenants.export(tenant.id, path)
 
     assert (report.user_count, report.media_count, report.object_count, report.object_bytes) == (0, 0, 0, 0)
-    assert members(path).keys() == {MANIFEST, USERS, MEDIA}
+    assert report.preset_count == 0
+    assert members(path).keys() == {MANIFEST, USERS, MEDIA, PRESETS}
 
 
 def test_a_suspended_tenant_is_exported_and_stays_suspended(
@@ -224,11 +241,12 @@ def test_nothing_of_another_tenant_is_exported(app: Mindia, library: Library, te
     other = app.library(app.tenants.create("Globex"))
     theirs = other.media.add(samples.image(color="red"), filename="theirs.jpg")
     other.users.create("eve@example.org")
+    other.presets.create("theirs", Grayscale())
     library.media.add(samples.image(), filename="ours.jpg")
 
     report = app.tenants.export(tenant.id, path)
 
-    assert (report.user_count, report.media_count) == (0, 1)
+    assert (report.user_count, report.media_count, report.preset_count) == (0, 1, 0)
     assert theirs.sha256.encode() not in path.read_bytes()
 
 
@@ -255,10 +273,14 @@ def test_items_are_exported_page_by_page_in_their_order_each_once(
 ) -> None:
     monkeypatch.setattr(tenant_export, "_PAGE", 3)
     monkeypatch.setattr(tenant_export, "_USERS_PAGE", 3)
+    monkeypatch.setattr(tenant_export, "_PRESETS_PAGE", 3)
     first = library.media.add(samples.image(), filename="0.jpg")
     with library.transaction() as tx:  # all at the same time
         items = [tx.media.copy(first, filename=f"{number}.jpg") for number in range(1, 8)]
         users = [tx.users.create(f"{number}@example.org") for number in range(7)]
+    names = ["0", "1", "a", "a-a", "a0", "aa", "b"]  # in the order of the bytes
+    for name in reversed(names):
+        library.presets.create(name, Grayscale())
 
     report = app.tenants.export(tenant.id, path)
 
@@ -266,6 +288,7 @@ def test_items_are_exported_page_by_page_in_their_order_each_once(
     ids = [str(item.id) for item in [first, *sorted(items, key=lambda item: item.id)]]
     assert [item["id"] for item in lines(members(path)[MEDIA])] == ids
     assert [user["id"] for user in lines(members(path)[USERS])] == [str(user.id) for user in users]
+    assert [preset["name"] for preset in lines(members(path)[PRESETS])] == names
 
 
 class _Interfering(LocalStorage):
@@ -299,11 +322,12 @@ def test_what_happens_while_bytes_are_copied_is_not_in_the_archive(
         library.media.delete(deleted)  # whose bytes stay until maintenance comes
         library.media.add(samples.pdf(), filename="late.pdf")
         library.users.create("late@example.org")
+        library.presets.create("late", Grayscale())
 
     with _through(storage, application_url, roles, interfere) as exporting:
         report = exporting.tenants.export(tenant.id, path)
 
-    assert (report.media_count, report.user_count, report.missing) == (2, 0, ())
+    assert (report.media_count, report.user_count, report.preset_count, report.missing) == (2, 0, 0, ())
     first, second = lines(members(path)[MEDIA])
     assert (first["description"], second["id"]) == ("before", str(deleted.id))
 

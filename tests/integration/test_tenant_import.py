@@ -24,7 +24,7 @@ from tests.corpus.odd_documents import DOCUMENTS
 from tests.corpus.odd_images import IMAGES
 from tests.corpus.odd_names import ODD_NAMES
 from tests.faults.proxy import Moment, Proxy, Words
-from tests.integration.archives import Parts, installation, media_of, plain, users_of
+from tests.integration.archives import Parts, installation, media_of, plain, presets_of, users_of
 from tests.integration.library_calls import PASSWORD, SETTINGS
 from tests.integration.media_rows import Host, four_kinds, rows, sweep_all
 from tests.integration.shared_bytes import check_counts, check_every_item_reads, counted
@@ -32,6 +32,7 @@ from tests.integration.shared_bytes import check_counts, check_every_item_reads,
 import mindia
 from mindia import (
     Document,
+    Grayscale,
     Image,
     Library,
     LocalStorage,
@@ -43,17 +44,21 @@ from mindia import (
     Mindia,
     Progress,
     Quota,
+    Resize,
     Settings,
     Tenant,
     TenantStatus,
     UserRole,
+    Watermark,
 )
 from mindia.errors import (
     AlreadyExistsError,
     ArchiveError,
     AuthenticationError,
+    ConflictError,
     DatabaseUnavailableError,
     InvalidError,
+    NotFoundError,
     QuotaExceededError,
     RejectedError,
     TenantInactiveError,
@@ -146,6 +151,10 @@ def _fill(app: Mindia, library: Library) -> None:
     library.users.create("Bob.Ü@Example.org", role=UserRole.VIEWER)
     library.users.deactivate(library.users.create("gone@example.org", password=PASSWORD).id)
     library.users.authenticate("ann@example.org", PASSWORD)
+    library.presets.create("z", Resize(300), Watermark(image.id), format="avif", quality=70)
+    library.presets.create("a-sketch", Grayscale(), preset="z")
+    library.presets.create("as-it-is")
+    library.presets.update("z", Resize(30), Watermark(image.id), format="avif", quality=70)
     app.tenants.set_limits(library.tenant_id, MediaLimits(max_document_pages=7, max_video_seconds=60.5))
     app.tenants.set_quota(library.tenant_id, Quota(max_items=500))
 
@@ -167,7 +176,8 @@ def test_a_tenant_arrives_in_another_installation_as_it_was(
     assert media_of(imported) == media_of(library)
     assert {type(item) for item in media_of(imported)} == {mindia.Image, mindia.Video, mindia.Audio, mindia.Document}
     assert users_of(imported) == users_of(library)
-    assert (report.media_count, report.user_count) == (len(media_of(library)), 3)
+    assert presets_of(imported) == presets_of(library)
+    assert (report.media_count, report.user_count, report.preset_count) == (len(media_of(library)), 3, 3)
     assert (report.expired, report.media_ids, report.user_ids) == ((), {}, {})
     for item in check_every_item_reads(imported):
         assert imported.media.read(item) == library.media.read(item.id)
@@ -371,9 +381,80 @@ def test_the_same_database_takes_it_with_new_ids_and_the_report_tells_which(
     assert not set(report.media_ids) & set(report.media_ids.values())
     assert all(new.version == 7 for new in report.media_ids.values())
     assert users_of(imported) == [attrs.evolve(user, id=report.user_ids[user.id]) for user in users_of(library)]
+    image = next(item for item in media_of(library) if item.filename == "renamed.jpg")
+    assert imported.presets.get("z").transformation.watermarks == (report.media_ids[image.id],)
+    assert [preset.transformation.with_watermarks(report.media_ids) for preset in presets_of(library)] == [
+        preset.transformation for preset in presets_of(imported)
+    ]
     check_every_item_reads(imported)
     check_counts(host, imported)
     assert media_of(library) == before
+
+
+@pytest.mark.parametrize("keep_ids", [True, False])
+def test_a_picture_is_made_by_a_preset_that_goes_on_from_one_with_a_watermark(
+    app: Mindia, library: Library, tenant: Tenant, elsewhere: Mindia, path: Path, *, keep_ids: bool
+) -> None:
+    picture = library.media.add(samples.image(), filename="cat.jpg")
+    mark = library.media.add(samples.image("PNG", color="red"), filename="mark.png")
+    library.presets.create("marked", Resize(32), Watermark(mark.id, opacity=1.0))
+    library.presets.create("gray-marked", Grayscale(), preset="marked")
+    made = library.media.read(library.media.derive(picture.id, preset="gray-marked"))
+    app.tenants.export(tenant.id, path)
+
+    report = elsewhere.tenants.import_archive(path, keep_ids=keep_ids)
+
+    imported = elsewhere.library(report.tenant)
+    again = imported.media.derive(report.media_ids.get(picture.id, picture.id), preset="gray-marked")
+    assert imported.media.read(again) == made
+    with pytest.raises(ConflictError, match="goes on from 'marked'"):
+        imported.presets.delete("marked")
+
+
+@pytest.mark.parametrize("keep_ids", [True, False])
+def test_a_preset_whose_watermark_is_gone_stays_as_it_was(
+    app: Mindia, library: Library, tenant: Tenant, elsewhere: Mindia, path: Path, *, keep_ids: bool
+) -> None:
+    picture = library.media.add(samples.image(), filename="cat.jpg")
+    mark = library.media.add(samples.image("PNG", color="red"), filename="mark.png")
+    library.presets.create("marked", Watermark(mark.id))
+    library.media.delete(mark)
+    app.tenants.export(tenant.id, path)
+
+    report = elsewhere.tenants.import_archive(path, keep_ids=keep_ids)
+
+    imported = elsewhere.library(report.tenant)
+    assert presets_of(imported) == presets_of(library)
+    for each, item in ((library, picture.id), (imported, report.media_ids.get(picture.id, picture.id))):
+        with pytest.raises(NotFoundError, match=f"there is no image {mark.id} for a watermark"):
+            each.media.derive(item, preset="marked")
+
+
+def test_presets_that_do_too_much_together_arrive_as_they_were(
+    app: Mindia, library: Library, tenant: Tenant, elsewhere: Mindia, path: Path
+) -> None:
+    library.presets.create("a", *[Grayscale()] * 20)
+    library.presets.create("b", *[Grayscale()] * 10, preset="a")
+    library.presets.update("a", *[Grayscale()] * 21)  # so that there is no picture of b any more
+    app.tenants.export(tenant.id, path)
+
+    imported = elsewhere.library(elsewhere.tenants.import_archive(path).tenant)
+
+    assert presets_of(imported) == presets_of(library)
+
+
+def test_an_archive_of_the_first_version_has_no_presets_and_arrives_as_before(
+    app: Mindia, library: Library, tenant: Tenant, elsewhere: Mindia, path: Path
+) -> None:
+    _fill(app, library)
+    app.tenants.export(tenant.id, path)
+
+    report = elsewhere.tenants.import_archive(changed(path, Parts.set_first_version))
+
+    imported = elsewhere.library(report.tenant)
+    assert media_of(imported) == media_of(library)
+    assert users_of(imported) == users_of(library)
+    assert (report.preset_count, presets_of(imported)) == (0, [])
 
 
 def test_ids_that_are_taken_are_refused_before_anything_is_made(
@@ -490,12 +571,14 @@ def test_what_fails_in_the_middle_leaves_a_tenant_that_is_deleted_and_then_nothi
     monkeypatch.setattr(media_import, "_BATCH", 1)
     items = four_kinds(library)
     library.users.create("ann@example.org")
+    library.presets.create("card", Resize(300))
     app.tenants.export(tenant.id, path)
     half: list[UUID] = []
 
     def stop(progress: Progress) -> None:
         half.extend(each.id for each in elsewhere.tenants.list())
         if progress.done == 3:
+            assert rows(there, elsewhere.library(half[0]), "presets") == {"presets": 1}
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -505,7 +588,9 @@ def test_what_fails_in_the_middle_leaves_a_tenant_that_is_deleted_and_then_nothi
     assert not list(elsewhere.tenants.list())
     (removed,) = elsewhere.maintenance.remove_deleted_tenants()  # waits for nothing that would still be staged
     assert removed.is_complete
-    assert not rows(there, elsewhere.library(half[0]), "users", "staged_objects", "images", "videos", "tasks")
+    assert not rows(
+        there, elsewhere.library(half[0]), "users", "presets", "staged_objects", "images", "videos", "tasks"
+    )
     assert isinstance(elsewhere.storage, LocalStorage)
     assert not list(elsewhere.storage.root.iterdir())
     assert media_of(elsewhere.library(elsewhere.tenants.import_archive(path).tenant)) == list(map(plain, items))
@@ -758,6 +843,7 @@ def test_connections_that_break_at_any_commit_are_not_noticed_and_nothing_is_the
     items = four_kinds(library)
     library.media.copy(items[0], filename="copy.jpg")
     library.users.create("ann@example.org", password=PASSWORD)
+    library.presets.create("marked", Watermark(items[0].id))
     app.tenants.export(tenant.id, path)
     with (
         Proxy(fresh_database_url) as proxy,
@@ -774,8 +860,10 @@ def test_connections_that_break_at_any_commit_are_not_noticed_and_nothing_is_the
                 break
             assert media_of(imported) == with_ids(media_of(library), report.media_ids)
             assert len(users_of(imported)) == 1
-            assert rows(there, imported, "images", "tasks", "search_documents", "users", "staged_objects") == {
-                "images": 2, "tasks": 5, "search_documents": 5, "users": 1,
+            assert imported.presets.get("marked").transformation.watermarks == (report.media_ids[items[0].id],)
+            tables = ("images", "tasks", "search_documents", "users", "presets", "staged_objects")
+            assert rows(there, imported, *tables) == {
+                "images": 2, "tasks": 5, "search_documents": 5, "users": 1, "presets": 1,
             }  # fmt: skip
             check_counts(there, imported)
     assert commit > 5  # of the tenant, its users, keys, rows, and the end

@@ -286,6 +286,8 @@ def _transfer(session: Session, tenant_id: UUID, items: Sequence[Media]) -> None
     tenant_transfer.set_times(session, tenant_id, [each.media for each in archived])
     session.repeated = True
     tenant_transfer.add_users(session, tenant_id, tenant_transfer.users_page(session, tenant_id, after=None, limit=5))
+    presets = tenant_transfer.presets_page(session, tenant_id, after=None, limit=5)
+    tenant_transfer.add_presets(session, tenant_id, presets)
 
 
 def _derive_in_every_way(item: Media, tx: LibraryTransaction) -> None:

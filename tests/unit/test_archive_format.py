@@ -10,9 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindia import Document, MediaLimits, Quota, UserRole
+from mindia import (
+    Document,
+    Grayscale,
+    ImageFormat,
+    MediaLimits,
+    Quota,
+    Resize,
+    Transformation,
+    UserRole,
+    Watermark,
+)
 from mindia._ids import uuid7
-from mindia.domain.archives import FACTS, MAX_TEXT_CHARS, ArchivedMedia, ArchivedTenant, ArchivedUser, Manifest
+from mindia.domain.archives import (
+    FACTS,
+    MAX_TEXT_CHARS,
+    ArchivedMedia,
+    ArchivedPreset,
+    ArchivedTenant,
+    ArchivedUser,
+    Manifest,
+)
 from mindia.domain.media import AudioFacts, DocumentFacts, ImageFacts, Location, VideoFacts
 from mindia.errors import ArchiveError
 from mindia.services.archive_format import (
@@ -22,8 +40,10 @@ from mindia.services.archive_format import (
     VERSION,
     manifest_line,
     media_line,
+    preset_line,
     read_manifest,
     read_media,
+    read_preset,
     read_user,
     user_line,
 )
@@ -95,6 +115,24 @@ users = st.builds(
     updated_at=times,
     last_login_at=st.none() | times,
 )
+presets = st.builds(
+    ArchivedPreset,
+    name=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?", fullmatch=True),
+    transformation=st.builds(
+        Transformation,
+        operations=st.lists(
+            st.builds(Resize, width=st.integers(1, 1000))
+            | st.builds(Watermark, ids, opacity=st.floats(0, 1))
+            | st.just(Grayscale()),
+            max_size=5,
+        ),
+        preset=st.none() | st.just("card"),
+        format=st.none() | st.sampled_from(ImageFormat),
+        quality=st.none() | st.integers(1, 100),
+    ),
+    created_at=times,
+    updated_at=times,
+)
 limits = st.builds(
     MediaLimits, max_image_bytes=st.none() | st.integers(1), max_video_seconds=st.none() | st.floats(1, 9)
 )
@@ -112,10 +150,12 @@ manifests = st.builds(
     ),
     user_count=counts,
     media_count=counts,
+    preset_count=counts,
     object_count=counts,
     object_bytes=counts,
     users_sha256=hashes,
     media_sha256=hashes,
+    presets_sha256=hashes,
 )
 
 
@@ -138,6 +178,11 @@ def test_a_user_is_read_as_it_was_written(user: ArchivedUser) -> None:
     assert "$argon2id$secret" not in repr(attrs.evolve(user, password_hash="$argon2id$secret"))
 
 
+@given(presets)
+def test_a_preset_is_read_as_it_was_written(preset: ArchivedPreset) -> None:
+    assert read_preset(preset_line(preset), "line 1") == preset
+
+
 @given(manifests)
 def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
     content = manifest_line(manifest)
@@ -148,7 +193,7 @@ def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
 
 @given(st.binary(max_size=200))
 def test_whatever_a_line_is_it_is_refused_with_a_typed_error(line: bytes) -> None:
-    for read in (read_media, read_user):
+    for read in (read_media, read_user, read_preset):
         with pytest.raises(ArchiveError, match="line 7 of it"):
             read(line, "line 7 of it")
     with pytest.raises(ArchiveError):

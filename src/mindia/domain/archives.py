@@ -22,6 +22,7 @@ from mindia.domain.media import (
     VideoFacts,
 )
 from mindia.domain.tenants import MediaLimits, Quota, Tenant, UserRole
+from mindia.domain.transformations import Transformation, check_preset_name
 
 FACTS: dict[MediaKind, type[Facts]] = {
     MediaKind.IMAGE: ImageFacts,
@@ -152,6 +153,23 @@ class ArchivedMedia:
 
 
 @attrs.frozen(kw_only=True)
+class ArchivedPreset:
+    """A preset.
+
+    Attributes:
+        name: Small letters, digits and hyphens.
+        transformation: What it does, with the ids of watermarks as in the installation that it was exported from.
+        created_at: In UTC.
+        updated_at: In UTC.
+    """
+
+    name: str = attrs.field(validator=lambda *given: check_preset_name(given[2]))
+    transformation: Transformation
+    created_at: datetime = attrs.field(converter=_in_utc)
+    updated_at: datetime = attrs.field(converter=_in_utc)
+
+
+@attrs.frozen(kw_only=True)
 class ArchivedTenant:
     """What is said of the tenant itself.
 
@@ -179,10 +197,12 @@ class Manifest:
         tenant: The tenant itself.
         user_count: How many lines there are of users.
         media_count: How many lines there are of media.
+        preset_count: How many lines there are of presets.
         object_count: How many objects there are: one for all items of the same bytes.
         object_bytes: Their sizes together.
         users_sha256: Hash of the lines of users.
         media_sha256: Hash of the lines of media.
+        presets_sha256: Hash of the lines of presets.
     """
 
     format: str
@@ -191,10 +211,12 @@ class Manifest:
     tenant: ArchivedTenant
     user_count: int = attrs.field(validator=_whole(least=0))
     media_count: int = attrs.field(validator=_whole(least=0))
+    preset_count: int = attrs.field(validator=_whole(least=0))
     object_count: int = attrs.field(validator=_whole(least=0))
     object_bytes: int = attrs.field(validator=_whole(least=0))
     users_sha256: str = attrs.field(validator=_is_hash)
     media_sha256: str = attrs.field(validator=_is_hash)
+    presets_sha256: str = attrs.field(validator=_is_hash)
 
 
 @attrs.frozen(kw_only=True)
@@ -206,6 +228,7 @@ class ExportReport:
         path: The archive.
         user_count: How many users are in it.
         media_count: How many items.
+        preset_count: How many presets.
         object_count: How many objects: one for all items of the same bytes.
         object_bytes: Their sizes together.
         missing: Items that are not in it, since their bytes were not there any more: those that were deleted meanwhile.
@@ -215,6 +238,7 @@ class ExportReport:
     path: Path
     user_count: int
     media_count: int
+    preset_count: int
     object_count: int
     object_bytes: int
     missing: tuple[UUID, ...] = ()
@@ -228,6 +252,7 @@ class ImportReport:
         tenant: The new tenant.
         user_count: How many users it has.
         media_count: How many items.
+        preset_count: How many presets.
         expired: Items of the archive that were left out, since their time has come.
         media_ids: By the id in the archive, that of the new item; empty where ids were kept.
         user_ids: By the id in the archive, that of the new user; empty where ids were kept.
@@ -236,6 +261,7 @@ class ImportReport:
     tenant: Tenant
     user_count: int
     media_count: int
+    preset_count: int
     expired: tuple[UUID, ...] = ()
     media_ids: Mapping[UUID, UUID] = attrs.field(factory=dict, hash=False, repr=False)
     user_ids: Mapping[UUID, UUID] = attrs.field(factory=dict, hash=False, repr=False)

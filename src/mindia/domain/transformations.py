@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -269,6 +269,14 @@ class Transformation:
         """The ids of the images that it puts on pictures, each once."""
         ids = [operation.image for operation in self.operations if isinstance(operation, Watermark)]
         return tuple(dict.fromkeys(ids))
+
+    def with_watermarks(self, ids: Mapping[UUID, UUID]) -> Transformation:
+        """Return one whose watermarks are other images, by the ids that they have now; what is not named stays."""
+        operations = [
+            attrs.evolve(each, image=ids.get(each.image, each.image)) if isinstance(each, Watermark) else each
+            for each in self.operations
+        ]
+        return attrs.evolve(self, operations=operations)
 
 
 def _parsed(part: str) -> Operation:

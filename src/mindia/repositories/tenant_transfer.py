@@ -10,10 +10,11 @@ from uuid import UUID
 import attrs
 
 from mindia.db.session import Session
-from mindia.domain.archives import ArchivedMedia, ArchivedUser
+from mindia.domain.archives import ArchivedMedia, ArchivedPreset, ArchivedUser
 from mindia.domain.filters import MediaOrder
 from mindia.domain.media import Media, MediaKind
 from mindia.domain.tenants import UserRole
+from mindia.domain.transformations import Transformation
 from mindia.repositories import media_find
 
 _SNAPSHOT = "set transaction isolation level repeatable read, read only"
@@ -33,6 +34,13 @@ where tenant_id = %(tenant_id)s and (%(after)s::uuid is null or id > %(after)s)
 order by id limit %(limit)s
 """
 
+# In the order of the bytes, which is the same in every database.
+_PRESETS = """
+select name, operations, created_at, updated_at from mindia.presets
+where tenant_id = %(tenant_id)s and (%(after)s::text is null or name collate "C" > %(after)s)
+order by name collate "C" limit %(limit)s
+"""
+
 _TAKEN_MEDIA = "select id from mindia.all_media where id = any(%s::uuid[])"
 
 _TAKEN_USERS = "select id from mindia.users where id = any(%s::uuid[])"
@@ -43,6 +51,12 @@ _ADD_USER = """
 insert into mindia.users
     (tenant_id, id, email, password_hash, role, is_active, created_at, updated_at, last_login_at)
 values (%s, %s, %s, %s, %s::mindia.user_role, %s, %s, %s, %s)
+"""
+
+_PRESETS_THERE = "select name from mindia.presets where tenant_id = %s and name = any(%s::text[])"
+
+_ADD_PRESET = """
+insert into mindia.presets (tenant_id, name, operations, created_at, updated_at) values (%s, %s, %s, %s, %s)
 """
 
 _SET: LiteralString = """
@@ -109,6 +123,11 @@ def users_page(session: Session, tenant_id: UUID, *, after: UUID | None, limit: 
     return session.all(_USERS, {"tenant_id": tenant_id, "after": after, "limit": limit}, row=_user)
 
 
+def presets_page(session: Session, tenant_id: UUID, *, after: str | None, limit: int) -> list[ArchivedPreset]:
+    """Read presets by their names."""
+    return session.all(_PRESETS, {"tenant_id": tenant_id, "after": after, "limit": limit}, row=_preset)
+
+
 def taken_media(session: Session, *, ids: Sequence[UUID]) -> list[UUID]:
     """Return which ids media have, of whichever tenant."""
     return session.all(_TAKEN_MEDIA, (list(ids),), row=_itself)
@@ -129,6 +148,17 @@ def add_users(session: Session, tenant_id: UUID, users: Sequence[ArchivedUser]) 
             session.execute(_ADD_USER, (tenant_id, *attrs.astuple(user)))
 
 
+def add_presets(session: Session, tenant_id: UUID, presets: Sequence[ArchivedPreset]) -> None:
+    """Write presets as they were. Those that others go on from may come later: the whole was looked at before."""
+    there: set[str] = set()
+    if session.repeated:
+        there.update(session.all(_PRESETS_THERE, (tenant_id, [preset.name for preset in presets]), row=str))
+    for preset in presets:
+        if preset.name not in there:
+            operations = str(preset.transformation)
+            session.execute(_ADD_PRESET, (tenant_id, preset.name, operations, preset.created_at, preset.updated_at))
+
+
 def set_times(session: Session, tenant_id: UUID, items: Sequence[ArchivedMedia]) -> None:
     """Write when items were added and changed."""
     for kind in sorted({item.kind for item in items}):
@@ -144,6 +174,12 @@ def set_times(session: Session, tenant_id: UUID, items: Sequence[ArchivedMedia])
 
 def _itself(value: UUID) -> UUID:
     return value
+
+
+def _preset(name: str, operations: str, created_at: datetime, updated_at: datetime) -> ArchivedPreset:
+    return ArchivedPreset(
+        name=name, transformation=Transformation.parse(operations), created_at=created_at, updated_at=updated_at
+    )
 
 
 def _user(

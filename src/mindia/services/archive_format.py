@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ import attrs
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
 
-from mindia.domain.archives import FACTS, ArchivedMedia, ArchivedUser, Manifest
+from mindia.domain.archives import FACTS, ArchivedMedia, ArchivedPreset, ArchivedUser, Manifest
 from mindia.domain.media import Facts, MediaKind
+from mindia.domain.transformations import Transformation
 from mindia.errors import ArchiveError, InvalidError
 from mindia.repositories._text import storable
 from mindia.services._metadata import checked_metadata
@@ -24,17 +26,22 @@ from mindia.services._named import shown
 from mindia.services.adding import MAX_DESCRIPTION_BYTES
 
 FORMAT = "mindia-tenant"
-VERSION = 1
+VERSION = 2
+"""That is written. An archive of version 1 has no presets."""
 
 MANIFEST = "manifest.json"
 USERS = "users.jsonl"
 MEDIA = "media.jsonl"
+PRESETS = "presets.jsonl"
 OBJECT = re.compile(r"objects/([0-9a-f]{64})")
 """The name of an object is the hash of its bytes."""
 
 MAX_LINE_BYTES = 1 << 23
 """More than any line has that is written: the text of a document, and what is said about it."""
 MAX_MANIFEST_BYTES = 1 << 16
+
+_NO_PRESETS = {"preset_count": 0, "presets_sha256": hashlib.sha256().hexdigest()}
+"""What the manifest of an archive says that has none."""
 
 _MAX_DETAIL_CHARS = {"camera": 200, "title": 500, "artist": 500, "album": 500}
 """As parsers cut them."""
@@ -62,6 +69,11 @@ def media_line(media: ArchivedMedia) -> bytes:
     return _line({"kind": media.kind, **_converter().unstructure(media)})
 
 
+def preset_line(preset: ArchivedPreset) -> bytes:
+    """Return a preset as a line of JSON."""
+    return _line(_converter().unstructure(preset))
+
+
 def read_manifest(content: bytes) -> Manifest:
     """Return the manifest of an archive.
 
@@ -76,8 +88,13 @@ def read_manifest(content: bytes) -> Manifest:
         raise ArchiveError(
             f"the archive is of version {shown(version)} of the format, and this Mindia reads {VERSION}: update it"
         )
-    if version != VERSION or isinstance(version, bool):
+    if version not in (1, VERSION) or not isinstance(version, int) or isinstance(version, bool):
         raise ArchiveError(f"{MANIFEST}: the version is {shown(version)}, which never was")
+    if version == 1:
+        later = sorted(_NO_PRESETS.keys() & values.keys())
+        if later:
+            raise ArchiveError(f"{MANIFEST}: there is no field {shown(later[0])} in version 1 of the format")
+        values |= _NO_PRESETS
     return _structured(values, Manifest, MANIFEST)
 
 
@@ -121,6 +138,19 @@ def read_media(line: bytes, where: str) -> ArchivedMedia:
         return attrs.evolve(media, metadata=dict(checked_metadata(media.metadata)))
     except InvalidError as error:
         raise ArchiveError(f"{where}: {error}") from error
+
+
+def read_preset(line: bytes, where: str) -> ArchivedPreset:
+    """Return the preset of a line.
+
+    Args:
+        line: The line.
+        where: Which one that is, for messages.
+
+    Raises:
+        ArchiveError: It is none.
+    """
+    return _structured(_object(line, where), ArchivedPreset, where)
 
 
 def _line(values: object) -> bytes:
@@ -181,7 +211,9 @@ def _converter() -> Converter:
     converter.register_structure_hook(UUID, _id)
     converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(_text(value, str)))
     converter.register_structure_hook(Facts, lambda value, _: value)  # they were read before, since they tell the kind
+    converter.register_structure_hook(Transformation, lambda value, _: Transformation.parse(_text(value, str)))
     converter.register_unstructure_hook(UUID, str)
+    converter.register_unstructure_hook(Transformation, str)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     return converter
 

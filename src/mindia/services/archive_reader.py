@@ -20,6 +20,7 @@ from mindia.services.archive_format import (
     MAX_MANIFEST_BYTES,
     MEDIA,
     OBJECT,
+    PRESETS,
     USERS,
     object_name,
     read_manifest,
@@ -57,7 +58,7 @@ class ArchiveReader:
     """
 
     def __init__(self, file: BinaryIO, *, max_items: int) -> None:
-        end = _checked_directory(file, max_members=max_items + 3)
+        end = _checked_directory(file, max_members=max_items + 4)
         with _typed("the archive"):
             self._zip = zipfile.ZipFile(file)
         members = self._zip.infolist()
@@ -69,6 +70,7 @@ class ArchiveReader:
         with _typed(MANIFEST):
             content = self._zip.read(MANIFEST)
         self.manifest: Manifest = read_manifest(content)
+        _check_presets(members, version=self.manifest.version)
 
     def users(self) -> Iterator[tuple[str, bytes]]:
         """Yield where each line of the users is, and the line; see `_lines`."""
@@ -77,6 +79,12 @@ class ArchiveReader:
     def media(self) -> Iterator[tuple[str, bytes]]:
         """Yield where each line of the media is, and the line; see `_lines`."""
         return self._lines(MEDIA, self.manifest.media_sha256)
+
+    def presets(self) -> Iterator[tuple[str, bytes]]:
+        """Yield where each line of the presets is, and the line; see `_lines`. The first version has none."""
+        if self.manifest.version == 1:
+            return iter(())
+        return self._lines(PRESETS, self.manifest.presets_sha256)
 
     def open_object(self, sha256: str) -> AbstractContextManager[BinaryIO]:
         """Open the bytes that should have a hash; whether they do is left to who reads them."""
@@ -204,7 +212,7 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
     for info in members:
         name = info.filename
         # What comes after a NUL character is left off in the name.
-        if info.orig_filename != name or (name not in (MANIFEST, USERS, MEDIA) and not OBJECT.fullmatch(name)):
+        if info.orig_filename != name or (name not in (MANIFEST, USERS, MEDIA, PRESETS) and not OBJECT.fullmatch(name)):
             raise ArchiveError(f"the archive has a member {info.orig_filename[:100]!r}, which is none of an export")
         if name in seen:
             raise ArchiveError(f"the archive has the member {name!r} more than once")
@@ -218,6 +226,14 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
     for name in (MANIFEST, USERS, MEDIA):
         if name not in seen:
             raise ArchiveError(f"the archive has no {name}")
+
+
+def _check_presets(members: list[zipfile.ZipInfo], *, version: int) -> None:
+    has = any(info.filename == PRESETS for info in members)
+    if version == 1 and has:
+        raise ArchiveError(f"the archive has a member {PRESETS!r}, which is none of version 1 of the format")
+    if version > 1 and not has:
+        raise ArchiveError(f"the archive has no {PRESETS}")
 
 
 def _check_places(members: list[zipfile.ZipInfo], *, end: int) -> None:

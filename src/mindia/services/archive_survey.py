@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 from uuid import UUID
 
@@ -13,10 +14,10 @@ import attrs
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.session import Session, Unit
-from mindia.domain.archives import ArchivedMedia, ArchivedUser
+from mindia.domain.archives import ArchivedMedia, ArchivedPreset, ArchivedUser
 from mindia.errors import AlreadyExistsError, ArchiveError, InvalidError
 from mindia.repositories import tenant_transfer
-from mindia.services.archive_format import MANIFEST, read_media, read_user
+from mindia.services.archive_format import MANIFEST, read_media, read_preset, read_user
 from mindia.services.archive_reader import ArchiveReader
 from mindia.services.passwords import NO_PASSWORD
 from mindia.services.users import checked_address
@@ -91,6 +92,16 @@ def media_of(archive: ArchiveReader) -> Iterator[tuple[str, ArchivedMedia]]:
         yield where, read_media(line, where)
 
 
+def presets_of(archive: ArchiveReader) -> Iterator[tuple[str, ArchivedPreset]]:
+    """Yield where each preset of an archive is, and the preset.
+
+    Raises:
+        ArchiveError: A line is none.
+    """
+    for where, line in archive.presets():
+        yield where, read_preset(line, where)
+
+
 def survey(archive: ArchiveReader, unit: Unit, settings: Settings, *, keep_ids: bool, max_items: int) -> Ids:
     """Look whether the lines, the objects and the manifest fit together, and the ids are free.
 
@@ -99,16 +110,18 @@ def survey(archive: ArchiveReader, unit: Unit, settings: Settings, *, keep_ids: 
         unit: Whose transactions see the ids of all tenants.
         settings: What hashes of passwords may cost.
         keep_ids: Whether ids stay as they are, and so must be free.
-        max_items: How many items and users there may be, at most.
+        max_items: How many items, users and presets there may be, at most, of each.
 
     Raises:
         ArchiveError: They do not.
         AlreadyExistsError: An id is taken.
     """
-    return Ids(
+    ids = Ids(
         users=_survey_users(archive, unit, settings, keep_ids=keep_ids, max_items=max_items),
         media=_survey_media(archive, unit, keep_ids=keep_ids, max_items=max_items),
     )
+    _survey_presets(archive, max_items=max_items)
+    return ids
 
 
 def check_users_free(unit: Unit, ids: Sequence[UUID]) -> None:
@@ -167,6 +180,33 @@ def _survey_media(archive: ArchiveReader, unit: Unit, *, keep_ids: bool, max_ite
     return ids
 
 
+def _survey_presets(archive: ArchiveReader, *, max_items: int) -> None:
+    """Look whether all presets are there that others go on from.
+
+    How many go on from one another, and whether all that they do together is too much, is looked at where they are
+    used: changing one may have made that so.
+    """
+    places: dict[str, str] = {}
+    goes_on: dict[str, tuple[str, ...]] = {}
+    for where, preset in presets_of(archive):
+        if preset.name in places:
+            raise ArchiveError(f"{where}: the preset {preset.name!r} was there before")
+        _check_room(len(places), where, max_items=max_items)
+        places[preset.name] = where
+        other = preset.transformation.preset
+        goes_on[preset.name] = () if other is None else (other,)
+    _check_count("preset_count", len(places), archive.manifest.preset_count)
+    for name, others in goes_on.items():
+        for other in others:
+            if other not in places:
+                raise ArchiveError(f"{places[name]}: there is no preset {other!r} to go on from")
+    try:
+        TopologicalSorter(goes_on).prepare()
+    except CycleError as error:
+        name = error.args[1][0]
+        raise ArchiveError(f"{places[name]}: the preset {name!r} names itself, be it by way of others") from None
+
+
 def _found(ids: Mapping[UUID, UUID], old: UUID, where: str) -> UUID:
     if old not in ids:
         raise ArchiveError(f"{where}: the id {old} is new: the file was changed while it was being imported")
@@ -176,9 +216,13 @@ def _found(ids: Mapping[UUID, UUID], old: UUID, where: str) -> UUID:
 def _note(ids: dict[UUID, UUID], old: UUID, where: str, *, keep_ids: bool, max_items: int) -> None:
     if old in ids:
         raise ArchiveError(f"{where}: the id {old} was there before")
-    if len(ids) == max_items:
-        raise ArchiveError(f"{where}: the limit is {max_items} lines: raise max_items")
+    _check_room(len(ids), where, max_items=max_items)
     ids[old] = old if keep_ids else uuid7()
+
+
+def _check_room(count: int, where: str, *, max_items: int) -> None:
+    if count == max_items:
+        raise ArchiveError(f"{where}: the limit is {max_items} lines: raise max_items")
 
 
 def _check_count(name: str, found: int, told: int) -> None:

@@ -15,7 +15,7 @@ import attrs
 from mindia._version import __version__
 from mindia.config import Settings
 from mindia.db.session import Scope, Session, Unit
-from mindia.domain.archives import ArchivedTenant, ArchivedUser, ExportReport, Manifest
+from mindia.domain.archives import ArchivedPreset, ArchivedTenant, ArchivedUser, ExportReport, Manifest
 from mindia.domain.bulk import Progress
 from mindia.domain.media import Media
 from mindia.domain.tenants import Quota, Tenant, TenantStatus
@@ -26,10 +26,12 @@ from mindia.services.archive_format import (
     FORMAT,
     MANIFEST,
     MEDIA,
+    PRESETS,
     USERS,
     VERSION,
     manifest_line,
     media_line,
+    preset_line,
     user_line,
 )
 from mindia.services.archive_writer import ArchiveWriter, Lines, written_archive
@@ -38,6 +40,7 @@ from mindia.storage.base import Storage
 _PAGE = 50
 """Items that are held in memory at once: documents have much text."""
 _USERS_PAGE = 500
+_PRESETS_PAGE = 500
 
 
 @attrs.frozen
@@ -91,14 +94,18 @@ class TenantExport:
         self._unit.check()
         with (
             closing(Lines(self._settings)) as users,
+            closing(Lines(self._settings)) as presets,
             closing(Lines(self._settings)) as rows,
             closing(Lines(self._settings)) as media,
             written_archive(path) as archive,
         ):
-            tenant, quota = self._unit.run(lambda session: _read(session, tenant_id, users=users, rows=rows))
+            tenant, quota = self._unit.run(
+                lambda session: _read(session, tenant_id, users=users, presets=presets, rows=rows)
+            )
             missing = self._write_objects(archive, tenant, rows, media)
             archive.add_lines(USERS, users)
             archive.add_lines(MEDIA, media)
+            archive.add_lines(PRESETS, presets)
             manifest = Manifest(
                 format=FORMAT,
                 version=VERSION,
@@ -106,10 +113,12 @@ class TenantExport:
                 tenant=ArchivedTenant(name=tenant.name, region=tenant.s3_region, limits=tenant.limits, quota=quota),
                 user_count=users.count,
                 media_count=media.count,
+                preset_count=presets.count,
                 object_count=archive.object_count,
                 object_bytes=archive.object_bytes,
                 users_sha256=users.sha256,
                 media_sha256=media.sha256,
+                presets_sha256=presets.sha256,
             )
             archive.add(MANIFEST, manifest_line(manifest))
         return ExportReport(
@@ -117,6 +126,7 @@ class TenantExport:
             path=Path(path),
             user_count=manifest.user_count,
             media_count=manifest.media_count,
+            preset_count=manifest.preset_count,
             object_count=manifest.object_count,
             object_bytes=manifest.object_bytes,
             missing=tuple(missing),
@@ -144,10 +154,10 @@ class TenantExport:
         return True
 
 
-def _read(session: Session, tenant_id: UUID, *, users: Lines, rows: Lines) -> tuple[Tenant, Quota]:
+def _read(session: Session, tenant_id: UUID, *, users: Lines, presets: Lines, rows: Lines) -> tuple[Tenant, Quota]:
     """Read all rows as they are at this moment."""
-    users.clear()
-    rows.clear()
+    for lines in (users, presets, rows):
+        lines.clear()
     tenant_transfer.begin_snapshot(session)
     session = session.bound_to(Scope(tenant_id=tenant_id, is_served=False))
     tenant = tenants.get(session, tenant_id)
@@ -157,6 +167,8 @@ def _read(session: Session, tenant_id: UUID, *, users: Lines, rows: Lines) -> tu
         raise TenantInactiveError(f"tenant {tenant_id} is deleted: there may not be all of it any more")
     for user in _users(session, tenant_id):
         users.add(user_line(user))
+    for preset in _presets(session, tenant_id):
+        presets.add(preset_line(preset))
     for archived in _media(session, tenant_id):
         rows.add(_Row.of(archived).line_on_disk())
     return tenant, quotas.get(session, tenant_id) or Quota()
@@ -167,6 +179,13 @@ def _users(session: Session, tenant_id: UUID) -> Iterator[ArchivedUser]:
     while page := tenant_transfer.users_page(session, tenant_id, after=after, limit=_USERS_PAGE):
         yield from page
         after = page[-1].id
+
+
+def _presets(session: Session, tenant_id: UUID) -> Iterator[ArchivedPreset]:
+    after: str | None = None
+    while page := tenant_transfer.presets_page(session, tenant_id, after=after, limit=_PRESETS_PAGE):
+        yield from page
+        after = page[-1].name
 
 
 def _media(session: Session, tenant_id: UUID) -> Iterator[Archived]:

@@ -17,14 +17,15 @@ from mindia.domain.bulk import Progress
 from mindia.domain.tenants import MediaLimits, Quota, Tenant, TenantStatus
 from mindia.errors import AlreadyExistsError, ArchiveError, MindiaError, TenantInactiveError
 from mindia.repositories import quotas, tenant_deletion, tenant_transfer, tenants
-from mindia.services.archive_format import USERS
+from mindia.services.archive_format import PRESETS, USERS
 from mindia.services.archive_reader import ArchiveReader
-from mindia.services.archive_survey import Ids, check_users_free, survey, users_of
+from mindia.services.archive_survey import Ids, check_users_free, presets_of, survey, users_of
 from mindia.services.context import TenantContext
 from mindia.services.media_import import MediaImport
 from mindia.services.tenants import NewTenant
 
 _USERS_BATCH = 500
+_PRESETS_BATCH = 500
 _UNFINISHED = " (import not complete)"
 
 _log = logging.getLogger("mindia.tenants")
@@ -74,6 +75,7 @@ class TenantImport:
         try:
             context = self._context_of(self._make_suspended(new, manifest))
             self._add_users(context, ids)
+            self._add_presets(context, ids)
             media = MediaImport(self._archive, context, self._unit, ids, progress=self._progress)
             media.run()
             tenant = self._complete(new, manifest.tenant.quota)
@@ -84,6 +86,7 @@ class TenantImport:
             tenant=tenant,
             user_count=manifest.user_count,
             media_count=media.added,
+            preset_count=manifest.preset_count,
             expired=tuple(media.expired),
             media_ids={} if self._keep_ids else ids.media,
             user_ids={} if self._keep_ids else ids.users,
@@ -112,6 +115,17 @@ class TenantImport:
             except AlreadyExistsError as error:
                 check_users_free(self._unit, [user.id for user in batch])
                 raise ArchiveError(f"{USERS}: {error}") from error
+
+    def _add_presets(self, context: TenantContext, ids: Ids) -> None:
+        presets = (
+            attrs.evolve(preset, transformation=preset.transformation.with_watermarks(ids.media))
+            for _, preset in presets_of(self._archive)
+        )
+        while batch := list(islice(presets, _PRESETS_BATCH)):
+            try:
+                context.as_admin.run(partial(tenant_transfer.add_presets, tenant_id=context.tenant_id, presets=batch))
+            except AlreadyExistsError as error:
+                raise ArchiveError(f"{PRESETS}: {error}") from error
 
     def _complete(self, new: NewTenant, quota: Quota) -> Tenant:
         def work(session: Session) -> Tenant:

@@ -37,7 +37,7 @@ class AsyncMovableTenants(AsyncTenants):
         *,
         progress: Callable[[Progress], object] | bool | None = None,
     ) -> ExportReport:
-        """Write a tenant into an archive: users, media and their bytes, as they are when this begins.
+        """Write a tenant into an archive: users, presets, media and their bytes, as they are when this begins.
 
         The archive is a ZIP file, which its owner alone may read: the hashes of passwords are in it. It is there as a
         whole at the end, in place of one that was there, or not at all. API keys, webhooks, tasks and vectors are not
@@ -85,8 +85,8 @@ class AsyncMovableTenants(AsyncTenants):
                 report tells which id has become which.
             limits: Limits of media of the tenant's own. By default those in the archive, where they are below the ones
                 of `Settings`: an archive raises no limit.
-            max_items: How many items, and how many users, there may be at most. Each takes about a kilobyte of memory
-                meanwhile.
+            max_items: How many items, how many users, and how many presets there may be at most. Each takes about a
+                kilobyte of memory meanwhile.
             progress: Is called with how far it is after each batch of items, in a thread. What it
                 raises ends the import. True shows a bar.
 
