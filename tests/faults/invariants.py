@@ -7,10 +7,14 @@ from datetime import timedelta
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.conninfo import make_conninfo
+from tests.faults.harness import wait_until
 
 from mindia import Library, LocalStorage, Media, Mindia, S3Storage, Tenant
 from mindia.errors import MindiaError
 from mindia.storage.base import Storage
+
+_CHILD: LiteralString = "mindia-child"
 
 # Each is a number of rows that belong together with others that are not there.
 _TORN: dict[str, LiteralString] = {
@@ -105,6 +109,19 @@ def all_media(library: Library) -> list[Media]:
             return found
 
 
+def of_a_child(url: str) -> str:
+    """Return a connection string for a child process, by which the server tells its connections from others."""
+    return make_conninfo(url, application_name=_CHILD)
+
+
+def wait_for_the_killed(url: str) -> None:
+    """Wait until the server has ended what killed children had begun: it holds rows until then, and may yet commit."""
+    wait_until(
+        lambda: not number(url, f"select count(*) from pg_stat_activity where application_name = '{_CHILD}'"),
+        what="the server has noticed that the children are gone",
+    )
+
+
 def check_every_row_has_its_bytes(library: Library) -> list[Media]:
     """Assert that every item reads back as what was handed in; return the items."""
     items = all_media(library)
@@ -138,6 +155,7 @@ def check_bytes_and_rows_agree(app: Mindia, tenant: Tenant, storage: Storage, ur
 
     Nobody else may work on the tenant meanwhile. The storage must be the tenant's alone.
     """
+    wait_for_the_killed(url)
     library = app.library(tenant)
     check_every_row_has_its_bytes(library)
     check_nothing_is_torn(url)

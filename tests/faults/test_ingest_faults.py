@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.faults.harness import Child, Harness, Server, wait_until
 from tests.faults.ingest_workload import OPERATIONS, ingest, sweep
-from tests.faults.invariants import check_bytes_and_rows_agree, check_nothing_is_torn, number
+from tests.faults.invariants import check_bytes_and_rows_agree, check_nothing_is_torn, number, of_a_child
 
 import mindia
 from mindia import LocalStorage, Settings
@@ -51,7 +51,7 @@ class _Place:
     def start_ingest(self, *, sweep_s: float) -> Child:
         return self.harness.start(
             ingest,
-            self.url,
+            of_a_child(self.url),
             str(self.storage.root),
             str(self.tenant.id),
             str(self.samples),
@@ -105,7 +105,7 @@ def test_a_transaction_held_open_longer_than_the_grace_period_keeps_its_bytes(pl
         with library.transaction() as tx:
             item = tx.media.add(first)
             younger = library.media.stage(place.samples / "gold.jpg")  # and not added: it shows that the grace is over
-            sweeper = place.harness.start(sweep, place.url, str(place.storage.root), 1.0)
+            sweeper = place.harness.start(sweep, of_a_child(place.url), str(place.storage.root), 1.0)
             keys = {f"originals/{staged.id}" for staged in (second, younger)}
             wait_until(
                 lambda: not keys & {found.key for found in place.storage.list(place.tenant.s3_bucket)},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.faults.harness import Child, Harness, Server, wait_until
 from tests.faults.ingest_workload import OPERATIONS, ingest
-from tests.faults.invariants import check_bytes_and_rows_agree, number
+from tests.faults.invariants import check_bytes_and_rows_agree, number, of_a_child
 from tests.s3.fixtures import new_bucket, storage_of
 from tests.s3.proxy import Fault, Request, S3Proxy
 from tests.s3.radosgw import S3Server
@@ -56,7 +56,7 @@ class _Place:
     def start_ingest(self) -> Child:
         seed = self.harness.random.randrange(2**32)
         return self.harness.start(
-            ingest, self.url, self._named, str(self.tenant.id), str(self.samples), seed, _THREADS, 180.0
+            ingest, of_a_child(self.url), self._named, str(self.tenant.id), str(self.samples), seed, _THREADS, 180.0
         )
 
 

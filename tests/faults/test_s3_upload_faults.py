@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.faults.harness import Child, Harness, Server, wait_until
-from tests.faults.invariants import check_bytes_and_rows_agree, number
+from tests.faults.invariants import check_bytes_and_rows_agree, number, of_a_child, wait_for_the_killed
 from tests.faults.upload_workload import SETTINGS, upload
 from tests.s3.fixtures import storage_of
 from tests.s3.proxy import Fault, Request, S3Proxy
@@ -51,7 +51,7 @@ class _Place:
     def start(self) -> Child:
         seed = self.harness.random.randrange(2**32)
         return self.harness.start(
-            upload, self.url, self._named, str(self.tenant.id), str(self.samples), seed, _THREADS, 180.0
+            upload, of_a_child(self.url), self._named, str(self.tenant.id), str(self.samples), seed, _THREADS, 180.0
         )
 
 
@@ -94,6 +94,7 @@ def test_processes_killed_at_random_moments_of_uploads_to_s3_leave_nothing_half(
     wait_until(lambda: not place.proxy.under_way, what="the proxy has passed on all that was sent")
 
     assert not [line for line in done if line.startswith("defect")]
+    wait_for_the_killed(place.url)
     with psycopg.connect(place.url) as connection:
         connection.execute("update mindia.uploads set sweep_at = now() - interval '1 day'")
     place.app.maintenance.remove_uploads()

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.faults.harness import Child, Harness, Server
-from tests.faults.invariants import check_bytes_and_rows_agree, number
+from tests.faults.invariants import check_bytes_and_rows_agree, number, of_a_child, wait_for_the_killed
 from tests.faults.upload_workload import OPERATIONS, SETTINGS, send_whole, upload
 
 import mindia
@@ -40,7 +40,7 @@ class _Place:
     def start(self) -> Child:
         return self.harness.start(
             upload,
-            self.url,
+            of_a_child(self.url),
             str(self.storage.root),
             str(self.tenant.id),
             str(self.samples),
@@ -51,6 +51,7 @@ class _Place:
 
     def check(self) -> int:
         """Assert what must hold once all time is over; return how many items there are."""
+        wait_for_the_killed(self.url)
         with psycopg.connect(self.url) as connection:
             connection.execute(
                 "update mindia.uploads set expires_at = now() - interval '1 day', sweep_at = now() - interval '1 day'"

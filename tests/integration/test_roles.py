@@ -362,7 +362,7 @@ def test_a_hosts_transaction_is_held_by_row_level_security_where_its_own_role_is
             assert seen == (0 if is_held else 3)
         host.commit()
         assert list(globex.media.find()) == [item]
-        assert acme.media.count() == 3
+        assert acme.media.count() == 4
 
 
 def test_a_hosts_transaction_of_a_role_without_rights_is_told_so(cluster: Cluster) -> None:

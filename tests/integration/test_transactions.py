@@ -322,7 +322,7 @@ def test_a_library_in_a_transaction_does_not_find_another_tenants_ids(app: Mindi
                 CALLS[call](theirs, known)
         assert list(theirs.media.find()) == []
         assert list(theirs.search("harbour")) == []
-        assert list(mine.media.find()) == [known.recording, known.other, known.item]
+        assert list(mine.media.find()) == [known.film, known.recording, known.other, known.item]
 
 
 def test_a_transaction_binds_no_statement_of_the_host_to_a_tenant(app: Mindia, tenant: Tenant) -> None:
