@@ -84,6 +84,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "OBJECTS", OBJECTS)
 
 
+@pytest.mark.slow
 def test_a_removal_that_is_killed_again_and_again_comes_to_its_end(place: _Place, harness: Harness) -> None:
     place.app.tenants.delete(place.tenant.id)
     left = [place.number_left()]

@@ -170,6 +170,7 @@ def _rows(url: str) -> Rows:
     return rows
 
 
+@pytest.mark.slow
 def test_connections_that_broke_while_they_were_idle_are_not_noticed(
     subject: Subject, app: Mindia, tenant: Tenant, proxy: Proxy
 ) -> None:
@@ -206,7 +207,7 @@ EFFECTS = {
     "tasks.enqueue without a tenant": Rows(tasks=1),
     "tenants.create": Rows(tenants=1),
     "tenants.delete": Rows(tenants=1),  # that it makes itself; the row stays until it is removed
-    "tenants.import_archive": Rows(tenants=1, images=2, search_documents=4, tasks=4, users=1),
+    "tenants.import_archive": Rows(tenants=1, images=2, search_documents=4, tasks=4, users=1, presets=1),
     "users.create": Rows(users=1),
     "webhooks.delete": Rows(webhooks=-1, webhook_events=-1),
     "webhooks.register": Rows(webhooks=1),
@@ -229,7 +230,10 @@ RETURN_NOTHING = {
 }
 
 
-@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.ANSWERED], ids=lambda moment: moment.name)
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(Moment.BEFORE, id="BEFORE"), pytest.param(Moment.ANSWERED, id="ANSWERED", marks=pytest.mark.slow)],
+)
 def test_a_call_that_is_cut_off_at_a_commit_succeeds_and_is_done_once(
     behind: Mindia, app: Mindia, proxy: Proxy, database_url: str, moment: Moment
 ) -> None:

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_what_is_meant_comes_first_in_other_words_in_the_same_and_misspelt(
     queue_url: str, queue_settings: Settings, storage: LocalStorage
 ) -> None:
