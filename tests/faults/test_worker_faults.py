@@ -114,10 +114,11 @@ def test_a_task_that_kills_its_worker_fails_once_its_retries_are_used_up(place: 
 
 def test_a_task_that_kills_its_worker_takes_none_of_those_in_reserve_down_with_it(place: _Place) -> None:
     with place.library.transaction() as tx:
-        # Enough for the worker to find out that they are short, and to take more of them than it has threads.
-        harmless = [tx.tasks.enqueue(Write(), max_retries=3) for _ in range(300)]
+        # Enough for the worker to find out that they are short, and to take more of them than it has threads. Of one
+        # type, they come in their order.
+        harmless = [tx.tasks.enqueue(KillWorker(kills=False), max_retries=3) for _ in range(300)]
         poison = tx.tasks.enqueue(KillWorker(), max_retries=3)
-        harmless += [tx.tasks.enqueue(Write(), max_retries=3) for _ in range(300)]
+        harmless += [tx.tasks.enqueue(KillWorker(kills=False), max_retries=3) for _ in range(300)]
 
     place.keep_a_worker_until_ended(poison)
     place.start_worker()

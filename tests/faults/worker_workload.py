@@ -43,7 +43,9 @@ class Wait:
 
 @attrs.frozen
 class KillWorker:
-    """Kill the process that runs the task."""
+    """Kill the process that runs the task, or do nothing at all."""
+
+    kills: bool = True
 
 
 def connect(url: str, *, settings: Settings = SETTINGS) -> Mindia:
@@ -87,8 +89,9 @@ def _wait(context: TaskContext, _: Wait) -> None:
         raise RuntimeError("as the test said")
 
 
-def _kill_worker(_: TaskContext, __: KillWorker) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _kill_worker(_: TaskContext, payload: KillWorker) -> None:
+    if payload.kills:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def prepare(url: str) -> None:
