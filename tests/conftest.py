@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import psycopg
@@ -20,9 +21,14 @@ from tests.integration.library_calls import SETTINGS
 from tests.s3.fixtures import pytest_report_header, pytest_terminal_summary, s3_server
 
 import mindia
-from mindia import Library, LocalStorage, Mindia, Tenant
+from mindia import Library, LocalStorage, Mindia, Settings, Tenant
 from mindia.db.embedded import EmbeddedServer
 from mindia.db.roles import set_up
+from mindia.errors import ClosedError
+from mindia.media.isolation import ParserPool
+from mindia.media.probe import Prober
+
+_UNSHARED = mindia.app._prober
 
 __all__ = ["pytest_report_header", "pytest_terminal_summary", "s3_server"]
 
@@ -33,6 +39,44 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode("utf-8", "replace").decode()) for name, text in report.sections]
     return report
+
+
+class _SharedParsers(ParserPool):
+    """The parsers of one application, whose children others use as well."""
+
+    def __init__(self, pool: ParserPool) -> None:
+        super().__init__(Settings())
+        self._pool = pool
+
+    def _begin(self, *args: Any, **options: Any) -> Any:
+        if self._closed:
+            raise ClosedError("this application is closed")
+        return self._pool._begin(*args, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsers() -> Iterator[None]:
+    """Let the applications of all tests share their parsers: starting children takes longer than most tests."""
+    default = Settings()
+
+    def shared(settings: Settings) -> Prober:
+        is_usual = settings.isolate_parsers and all(
+            getattr(settings, name) == getattr(default, name)
+            for name in ("parser_processes", "parser_timeout", "parser_memory_bytes")
+        )
+        return _SharedParsers(pool) if is_usual else _UNSHARED(settings)
+
+    with closing(ParserPool(default)) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mindia.app, "_prober", shared)
+        yield
+
+
+@contextmanager
+def own_parsers() -> Iterator[None]:
+    """Give applications parsers of their own, as they have elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mindia.app, "_prober", _UNSHARED)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import attrs
 import psycopg
 import pytest
 from PIL import Image
+from tests.conftest import own_parsers
 from tests.corpus.canary import Guard, guarded
 from tests.corpus.damaged import WHOLE, cut_off, turned
 from tests.corpus.hostile import HostileFile
@@ -135,6 +136,7 @@ def assert_plausible(item: Media) -> None:
 def intake(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intake]:
     storage = LocalStorage(tmp_path_factory.mktemp("objects"))
     with (
+        own_parsers(),
         guarded(tmp_path_factory.mktemp("canary")) as guard,
         psycopg.connect(database_url) as host,
         mindia.connect(database_url, storage=storage) as app,

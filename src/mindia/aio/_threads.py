@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from mindia._handles import Handle
 from mindia.domain.media import Staged
@@ -42,11 +45,23 @@ class Threads(Handle):
     def __init__(self, size: int) -> None:
         self._size = size
         self._by_process: dict[int, ThreadPoolExecutor] = {}
+        self._answers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Answers] = WeakKeyDictionary()
         self._closed = False
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a function in a thread. A call that is cancelled while it waits is not begun."""
-        return await asyncio.wrap_future(self._submit(function))
+        loop = asyncio.get_running_loop()
+        answers = self._answers.get(loop)
+        if answers is None:
+            answers = self._answers[loop] = _Answers(loop)
+        waiter: asyncio.Future[T] = loop.create_future()
+        future = self._submit(function)
+        future.add_done_callback(partial(answers.give, waiter))
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
 
     def one(self) -> OneThread:
         """Return a thread for the calls of one transaction: it must not wait for those who wait for its connection."""
@@ -71,6 +86,38 @@ class Threads(Handle):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this application is closed: make another one with mindia.aio.connect()")
+
+
+class _Answers:
+    """Gives a loop what threads found out, all that there is at once.
+
+    Waking a loop for each answer makes a thread give up the interpreter's lock each time, for which all of them wait.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._given: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
+        self._is_told = False
+
+    def give(self, waiter: asyncio.Future[T], future: Future[T]) -> None:
+        """Answer who waits; called in any thread."""
+        self._given.append((waiter, future))
+        loop = self._loop()
+        if not self._is_told and loop is not None:
+            self._is_told = True
+            _tell(loop, self._answer)
+
+    def _answer(self) -> None:
+        self._is_told = False  # before looking: who comes from now on tells anew
+        while self._given:
+            waiter, future = self._given.popleft()
+            if waiter.done() or future.cancelled():
+                continue  # has gone
+            error = future.exception()
+            if error is None:
+                waiter.set_result(future.result())
+            else:
+                waiter.set_exception(error)
 
 
 class OneThread(Handle):
