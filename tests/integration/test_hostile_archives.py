@@ -70,8 +70,8 @@ def _place(application_url: str, roles: Roles, folder: Path, *, isolated: bool) 
         library.presets.create("card-gray", Grayscale(), preset="card")
         library.presets.create("marked", Watermark(cat.id))
         if not isolated:
-            library.media.derive(cat, Resize(20))
-            library.media.derive(cat, Watermark(cat.id), format="png")
+            library.media.derive(cat.id, Resize(20))
+            library.media.derive(cat.id, Watermark(cat.id), format="png")
         archive = folder / "acme.zip"
         app.tenants.export(tenant.id, archive)
         yield Place(app, objects, library, archive)

@@ -97,8 +97,11 @@ class DerivedImport:
         holders = [self._ids.of_maker(made, where), self._media.sharing(made.media_id)]
 
         def look(session: Session) -> Media | None:
-            found = (media_repository.get(session, context.tenant_id, each) for each in holders if each is not None)
-            return next(filter(None, found), None)
+            for each in filter(None, holders):
+                item = media_repository.get(session, context.tenant_id, each)
+                if item is not None:
+                    return item
+            return None
 
         return context.as_viewer.run(look)
 
