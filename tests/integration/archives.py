@@ -25,6 +25,7 @@ from mindia.db.roles import set_up
 NOBODY = UUID(int=0)
 
 MANIFEST, USERS, MEDIA, PRESETS = "manifest.json", "users.jsonl", "media.jsonl", "presets.jsonl"
+DERIVATIVES = "derivatives.jsonl"
 
 
 @contextmanager
@@ -85,6 +86,7 @@ class Parts:
         users: Its users.
         media: Its items.
         presets: Its presets; None where there is no such member, as in the first version of the format.
+        derivatives: What was made of its items; None where there is no such member, as in the first two versions.
         objects: Contents, by the hash that names them.
         raw: Members as they are, in place of those that would be written, or beside them.
     """
@@ -93,6 +95,7 @@ class Parts:
     users: list[dict[str, Any]]
     media: list[dict[str, Any]]
     presets: list[dict[str, Any]] | None
+    derivatives: list[dict[str, Any]] | None
     objects: dict[str, bytes]
     raw: dict[str, bytes] = attrs.field(factory=dict)
 
@@ -104,6 +107,7 @@ class Parts:
             users=lines(there[USERS]),
             media=lines(there[MEDIA]),
             presets=lines(there[PRESETS]),
+            derivatives=lines(there[DERIVATIVES]),
             objects={name.removeprefix("objects/"): there[name] for name in there if name.startswith("objects/")},
         )
 
@@ -117,9 +121,22 @@ class Parts:
 
     def set_first_version(self) -> None:
         """Have it be as those were that had no presets."""
+        self.set_second_version()
         self.presets = None
         self.manifest["version"] = 1
         del self.manifest["preset_count"], self.manifest["presets_sha256"]
+
+    def set_second_version(self) -> None:
+        """Have it be as those were that had nothing that was made of items."""
+        made = {each["sha256"] for each in self.derivatives or ()} - {item["sha256"] for item in self.media}
+        self.objects = {sha256: content for sha256, content in self.objects.items() if sha256 not in made}
+        self.derivatives = None
+        self.manifest["version"] = 2
+        del self.manifest["derivative_count"], self.manifest["derivatives_sha256"]
+
+    def made(self, operations: str) -> dict[str, Any]:
+        """Return the first line of what was made whose operations begin so."""
+        return next(each for each in self.derivatives or () if each["operations"].startswith(operations))
 
     def set_content(self, item: dict[str, Any], content: bytes) -> None:
         """Give an item other bytes, with all that an archive says of them."""
@@ -143,6 +160,11 @@ class Parts:
                 "preset_count": len(self.presets),
                 "presets_sha256": hashlib.sha256(there[PRESETS]).hexdigest(),
             }
+        if self.derivatives is not None:
+            self.manifest |= {
+                "derivative_count": len(self.derivatives),
+                "derivatives_sha256": hashlib.sha256(there[DERIVATIVES]).hexdigest(),
+            }
         return self
 
     def contents(self) -> dict[str, bytes]:
@@ -151,6 +173,8 @@ class Parts:
         there = {USERS: _lines(self.users), MEDIA: _lines(self.media)}
         if self.presets is not None:
             there[PRESETS] = _lines(self.presets)
+        if self.derivatives is not None:
+            there[DERIVATIVES] = _lines(self.derivatives)
         return objects | there | {MANIFEST: json.dumps(self.manifest).encode()} | self.raw
 
     def build(self) -> bytes:

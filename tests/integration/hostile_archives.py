@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from tests.integration.archives import MANIFEST, MEDIA, PRESETS, USERS, Parts, zipped
+from tests.integration.archives import DERIVATIVES, MANIFEST, MEDIA, PRESETS, USERS, Parts, zipped
 
 from mindia.errors import ArchiveError, CorruptMediaError, MindiaError, TooLargeError, TypeMismatchError
 from mindia.errors import UnsupportedTypeError as UnsupportedError
@@ -89,6 +89,18 @@ def _first_version(change: Callable[[Parts], object]) -> Callable[[Parts], bytes
     return make
 
 
+def _second_version(change: Callable[[Parts], object]) -> Callable[[Parts], bytes]:
+    """Have an archive that says that it is of the second version, with something changed."""
+
+    def make(parts: Parts) -> bytes:
+        parts.set_second_version()
+        parts.seal()
+        change(parts)
+        return parts.build()
+
+    return make
+
+
 def _set_manifest(**values: Any) -> Callable[[Parts], bytes]:
     return _unsealed(lambda parts: parts.manifest.update(values))
 
@@ -97,13 +109,21 @@ def _set_tenant(**values: Any) -> Callable[[Parts], bytes]:
     return _unsealed(lambda parts: parts.manifest["tenant"].update(values))
 
 
+_HASHES = {
+    USERS: "users_sha256",
+    MEDIA: "media_sha256",
+    PRESETS: "presets_sha256",
+    DERIVATIVES: "derivatives_sha256",
+}
+
+
 def _raw(name: str, content: bytes) -> Callable[[Parts], bytes]:
     """Have a member that is just these bytes, with its hash in the manifest."""
 
     def make(parts: Parts) -> bytes:
         parts.seal()
         parts.raw[name] = content
-        field = {USERS: "users_sha256", MEDIA: "media_sha256", PRESETS: "presets_sha256"}.get(name)
+        field = _HASHES.get(name)
         if field is not None:
             parts.manifest[field] = hashlib.sha256(content).hexdigest()
         return parts.build()
@@ -273,7 +293,7 @@ def _many_entries(parts: Parts) -> bytes:
     return content[:-22] + directory * 49 + end
 
 
-def _zip64(*, count: int = 7, further: int = 0) -> Callable[[Parts], bytes]:
+def _zip64(*, count: int = 8, further: int = 0) -> Callable[[Parts], bytes]:
     """Have the records for large archives tell the directory, and that it begins so much further on."""
 
     def make(parts: Parts) -> bytes:
@@ -343,10 +363,10 @@ FILES: dict[str, Hostile] = {
     "the same object twice": Hostile(_twice("an object"), "more than once"),
     "another name before the bytes": Hostile(_local_name, "users.jsonl is damaged"),
     "an entry too many": Hostile(_end(10, "<H", lambda count: count - 1), "more or less than"),
-    "an entry too few": Hostile(_end(10, "<H", lambda count: count + 1), "has 7 entries, not 8"),
+    "an entry too few": Hostile(_end(10, "<H", lambda count: count + 1), "has 8 entries, not 9"),
     "a directory that is shorter": Hostile(_end(12, "<L", lambda size: size - 1), "not where it should be"),
     "a directory that begins elsewhere": Hostile(_end(16, "<L", lambda offset: offset + 1), "not where it should be"),
-    "a directory of many entries": Hostile(_many_entries, "more or less than 7 entries"),
+    "a directory of many entries": Hostile(_many_entries, "more or less than 8 entries"),
     "an entry with much behind it": Hostile(_patched(32, "<H", 60_000), "is none that was exported"),
     "members beyond number": Hostile(_zip64(count=1 << 40), "raise max_items"),
     "a directory beyond the end": Hostile(_zip64(further=1 << 62), "not where it should be"),
@@ -357,6 +377,14 @@ FILES: dict[str, Hostile] = {
     "no media": Hostile(lambda parts: zipped({k: v for k, v in parts.contents().items() if k != MEDIA}), MEDIA),
     "no presets": Hostile(
         lambda parts: zipped({k: v for k, v in parts.contents().items() if k != PRESETS}), "has no presets.jsonl"
+    ),
+    "no list of what was made": Hostile(
+        lambda parts: zipped({k: v for k, v in parts.contents().items() if k != DERIVATIVES}),
+        "has no derivatives.jsonl",
+    ),
+    "what was made in the second version": Hostile(
+        _second_version(lambda parts: parts.raw.update({DERIVATIVES: b""})),
+        "member 'derivatives.jsonl', which is none of version 2",
     ),
     "two lists of presets": Hostile(_twice(PRESETS), "'presets.jsonl' more than once"),
     "presets in the first version": Hostile(
@@ -373,7 +401,7 @@ MANIFESTS: dict[str, Hostile] = {
     "a manifest that is a list": Hostile(_raw(MANIFEST, b"[]"), "manifest.json is no JSON object, but list"),
     "a manifest of another format": Hostile(_set_manifest(format="tar"), "the format is 'tar', not 'mindia-tenant'"),
     "a manifest without a format": Hostile(lambda parts: _raw(MANIFEST, b"{}")(parts), "the format is None"),
-    "a manifest of a newer format": Hostile(_set_manifest(version=3), "version 3 of the format.*update it"),
+    "a manifest of a newer format": Hostile(_set_manifest(version=4), "version 4 of the format.*update it"),
     "a manifest of format 0": Hostile(_set_manifest(version=0), "which never was"),
     "a manifest of a format that is a text": Hostile(_set_manifest(version="1"), "which never was"),
     "a manifest of a format that is true": Hostile(_set_manifest(version=True), "which never was"),
@@ -389,7 +417,18 @@ MANIFESTS: dict[str, Hostile] = {
     "a manifest of the first version with presets": Hostile(
         _first_version(lambda parts: parts.manifest.update(preset_count=0)), "no field 'preset_count' in version 1"
     ),
-    "a manifest of a version that is not whole": Hostile(_set_manifest(version=2.0), "which never was"),
+    "a manifest without what was made": Hostile(
+        _unsealed(lambda parts: parts.manifest.pop("derivatives_sha256")), "derivatives_sha256: is missing"
+    ),
+    "a manifest of the second version with what was made": Hostile(
+        _second_version(lambda parts: parts.manifest.update(derivative_count=0)),
+        "no field 'derivative_count' in version 2",
+    ),
+    "more of what was made than there is": Hostile(_set_manifest(derivative_count=99), "derivative_count is 99"),
+    "another hash of what was made": Hostile(
+        _set_manifest(derivatives_sha256="0" * 64), "derivatives.jsonl has the hash"
+    ),
+    "a manifest of a version that is not whole": Hostile(_set_manifest(version=3.0), "which never was"),
     "more presets than there are": Hostile(_set_manifest(preset_count=99), "preset_count is 99"),
     "another hash of presets": Hostile(_set_manifest(presets_sha256="0" * 64), "presets.jsonl has the hash"),
     "more media than there are": Hostile(_set_manifest(media_count=99), "media_count is 99"),

@@ -69,6 +69,9 @@ def _place(application_url: str, roles: Roles, folder: Path, *, isolated: bool) 
         library.presets.create("card", Resize(300))
         library.presets.create("card-gray", Grayscale(), preset="card")
         library.presets.create("marked", Watermark(cat.id))
+        if not isolated:
+            library.media.derive(cat.id, Resize(20))
+            library.media.derive(cat.id, Watermark(cat.id), format="png")
         archive = folder / "acme.zip"
         app.tenants.export(tenant.id, archive)
         yield Place(app, objects, library, archive)
@@ -216,6 +219,10 @@ def test_an_archive_with_a_byte_changed_is_refused_or_is_the_same_tenant(
         attrs.evolve(preset, transformation=preset.transformation.with_watermarks(report.media_ids))
         for preset in presets_of(quick.library)
     ] == presets_of(imported)
+    cat = next(iter(quick.library.media.find(kind="image")))
+    made = quick.library.media.derivatives(cat)
+    again = imported.media.derivatives(report.media_ids[cat.id])
+    assert list(map(quick.library.media.read, made)) == list(map(imported.media.read, again))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 from tests.conftest import Roles
 from tests.integration.library_calls import SETTINGS
+from tests.integration.test_streams import encode
 from tests.s3.fixtures import new_bucket, storage_of
 from tests.s3.proxy import Fault, S3Proxy
 from tests.s3.radosgw import S3Server
 from urllib3 import PoolManager
 
 import mindia
-from mindia import Audio, Disposition, Library, LocalStorage, Mindia, Resize, S3Storage, Tenant
+from mindia import Audio, Disposition, Library, LocalStorage, Mindia, Resize, S3Storage, Tenant, Video
 from mindia.errors import InvalidError, NotFoundError, StorageUnavailableError
 from mindia.storage._s3_errors import Place
 from mindia.testing import samples
@@ -167,6 +168,10 @@ def test_a_tenant_moves_from_s3_to_a_disk_and_back(
     app: Mindia, library: Library, tenant: Tenant, application_url: str, roles: Roles, tmp_path: Path
 ) -> None:
     item = library.media.add(samples.image(), filename="cat.jpg")
+    small = library.media.derive(item.id, Resize(20))
+    film = library.media.add(samples.video(seconds=1), filename="film.mp4")
+    encode(library, film)
+    stream = library.media.derivatives(film)[0]
     app.tenants.export(tenant.id, tmp_path / "one.zip")
     local = LocalStorage(tmp_path / "objects")
     settings = attrs.evolve(SETTINGS, worker_role=roles.worker)
@@ -175,11 +180,22 @@ def test_a_tenant_moves_from_s3_to_a_disk_and_back(
         elsewhere.tenants.export(moved.id, tmp_path / "two.zip")
     back = app.tenants.import_archive(tmp_path / "two.zip", name="Back", keep_ids=False).tenant
 
-    (again,) = app.library(back).media.find().items
-
+    imported = app.library(back).media
+    again, film_again = imported.iterate(order="uploaded_at")
+    assert imported.read(imported.derivatives(again)[0]) == library.media.read(small)
+    (streamed,) = imported.derivatives(film_again)
+    assert imported.get(film_again.id, type=Video).hls_master_key == streamed.s3_key
+    assert (streamed.file_count, streamed.file_size) == (stream.file_count, stream.file_size)
+    assert stream.s3_prefix is not None
+    assert streamed.s3_prefix is not None
+    files = [
+        [read(app.storage, owner.s3_bucket, key) for key in listed(app.storage, owner.s3_bucket, prefix=prefix)]
+        for owner, prefix in ((tenant, stream.s3_prefix), (back, streamed.s3_prefix))
+    ]
+    assert files[0] == files[1]
     assert (again.sha256, again.filename) == (item.sha256, "cat.jpg")
     assert hashlib.sha256(app.library(back).media.read(again)).hexdigest() == item.sha256
-    assert len(listed(local, moved.s3_bucket)) == 1
+    assert len(listed(local, moved.s3_bucket)) == 3 + stream.file_count
 
 
 def test_a_bucket_that_is_there_is_used(app: Mindia, s3_server: S3Server) -> None:

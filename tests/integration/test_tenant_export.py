@@ -20,7 +20,7 @@ import attrs
 import pytest
 from tests.conftest import Roles
 from tests.faults.proxy import Moment, Proxy, Words
-from tests.integration.archives import MANIFEST, MEDIA, PRESETS, USERS, lines, members
+from tests.integration.archives import DERIVATIVES, MANIFEST, MEDIA, PRESETS, USERS, lines, members
 from tests.integration.library_calls import PASSWORD, SETTINGS
 from tests.integration.media_rows import Host, four_kinds, register, sweep_all
 
@@ -80,14 +80,14 @@ def test_an_archive_holds_the_tenant_its_users_its_media_and_each_content_once(
 
     there = members(path)
     contents = {library.media.read(item) for item in (image, video, audio, document)}
-    assert there.keys() - {MANIFEST, USERS, MEDIA, PRESETS} == {
+    assert there.keys() - {MANIFEST, USERS, MEDIA, PRESETS, DERIVATIVES} == {
         f"objects/{hashlib.sha256(content).hexdigest()}" for content in contents
     }
     assert {there[name] for name in there if name.startswith("objects/")} == contents
     manifest = json.loads(there[MANIFEST])
     assert manifest == {
         "format": "mindia-tenant",
-        "version": 2,
+        "version": 3,
         "mindia": mindia.__version__,
         "tenant": {
             "name": "Acme",
@@ -98,11 +98,13 @@ def test_an_archive_holds_the_tenant_its_users_its_media_and_each_content_once(
         "user_count": 1,
         "media_count": 6,
         "preset_count": 2,
+        "derivative_count": 0,
         "object_count": 4,
         "object_bytes": sum(map(len, contents)),
         "users_sha256": hashlib.sha256(there[USERS]).hexdigest(),
         "media_sha256": hashlib.sha256(there[MEDIA]).hexdigest(),
         "presets_sha256": hashlib.sha256(there[PRESETS]).hexdigest(),
+        "derivatives_sha256": hashlib.sha256(b"").hexdigest(),
     }
     items = lines(there[MEDIA])
     assert [item["id"] for item in items] == [str(item.id) for item in (image, video, audio, document, copy, again)]
@@ -120,8 +122,8 @@ def test_an_archive_holds_the_tenant_its_users_its_media_and_each_content_once(
         "updated_at": marked.updated_at.isoformat(),
     }
     assert report == ExportReport(
-        tenant_id=tenant.id, path=path, user_count=1, media_count=6, preset_count=2, object_count=4,
-        object_bytes=sum(map(len, contents)),
+        tenant_id=tenant.id, path=path, user_count=1, media_count=6, preset_count=2,
+        derivative_count=0, object_count=4, object_bytes=sum(map(len, contents)),
     )  # fmt: skip
 
 
@@ -203,7 +205,7 @@ def test_keys_webhooks_tasks_and_vectors_stay_where_they_are(
     content = path.read_bytes()
     assert str(key.token).encode() not in content
     assert b"https://x" not in content
-    assert members(path).keys() - {MANIFEST, USERS, MEDIA, PRESETS} == {
+    assert members(path).keys() - {MANIFEST, USERS, MEDIA, PRESETS, DERIVATIVES} == {
         f"objects/{library.media.find().items[0].sha256}"
     }
 
@@ -223,7 +225,7 @@ def test_an_empty_tenant_is_exported(app: Mindia, tenant: Tenant, path: Path) ->
 
     assert (report.user_count, report.media_count, report.object_count, report.object_bytes) == (0, 0, 0, 0)
     assert report.preset_count == 0
-    assert members(path).keys() == {MANIFEST, USERS, MEDIA, PRESETS}
+    assert members(path).keys() == {MANIFEST, USERS, MEDIA, PRESETS, DERIVATIVES}
 
 
 def test_a_suspended_tenant_is_exported_and_stays_suspended(

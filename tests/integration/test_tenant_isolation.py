@@ -318,6 +318,7 @@ def _encode(session: Session, film: Media, task: Task) -> None:
     videos.tasks_of(session, film.tenant_id, [task.id])
     videos.settle(session, film.tenant_id, [film.id], task_id=task.id, status="failed")
     videos.complete(session, film, hls_master_key="derived/master.m3u8")
+    videos.forget_task(session, film.tenant_id, task.dedup_key or "")
 
 
 def _search_in_every_way(session: Session, item: Media) -> None:

@@ -25,6 +25,8 @@ from mindia._ids import uuid7
 from mindia.domain.archives import (
     FACTS,
     MAX_TEXT_CHARS,
+    ArchivedDerivative,
+    ArchivedFile,
     ArchivedMedia,
     ArchivedPreset,
     ArchivedTenant,
@@ -38,9 +40,11 @@ from mindia.services.archive_format import (
     MAX_LINE_BYTES,
     MAX_MANIFEST_BYTES,
     VERSION,
+    derivative_line,
     manifest_line,
     media_line,
     preset_line,
+    read_derivative,
     read_manifest,
     read_media,
     read_preset,
@@ -133,6 +137,41 @@ presets = st.builds(
     created_at=times,
     updated_at=times,
 )
+sides = st.none() | st.integers(1, 16_383)
+pictures = st.builds(
+    ArchivedDerivative,
+    media_id=ids,
+    operations=st.builds(
+        Transformation,
+        operations=st.lists(
+            st.builds(Resize, width=st.integers(1, 1000))
+            | st.builds(Watermark, ids, opacity=st.floats(0, 1))
+            | st.just(Grayscale()),
+            max_size=5,
+        ),
+        format=st.none() | st.sampled_from(ImageFormat),
+    ).map(lambda transformation: str(transformation.settled())),
+    file_size=st.integers(1, 2**63 - 1),
+    sha256=hashes,
+    files=st.just(()),
+    width=sides,
+    height=sides,
+    created_at=times,
+)
+streams = st.builds(
+    lambda made, files: attrs.evolve(
+        made, operations="hls", files=tuple(files), file_size=sum(file.size for file in files)
+    ),
+    pictures,
+    st.lists(
+        st.builds(
+            ArchivedFile,
+            name=st.from_regex(r"\A[0-9]{2,4}p/(index\.m3u8|init(_[0-9])?\.mp4|segment_[0-9]{3,5}\.(ts|m4s))\Z"),
+            size=st.integers(1, 1 << 22),
+        ),
+        unique_by=lambda file: file.name,
+    ).map(lambda files: [*files, ArchivedFile(name="master.m3u8", size=100)]),
+)
 limits = st.builds(
     MediaLimits, max_image_bytes=st.none() | st.integers(1), max_video_seconds=st.none() | st.floats(1, 9)
 )
@@ -151,11 +190,13 @@ manifests = st.builds(
     user_count=counts,
     media_count=counts,
     preset_count=counts,
+    derivative_count=counts,
     object_count=counts,
     object_bytes=counts,
     users_sha256=hashes,
     media_sha256=hashes,
     presets_sha256=hashes,
+    derivatives_sha256=hashes,
 )
 
 
@@ -183,6 +224,11 @@ def test_a_preset_is_read_as_it_was_written(preset: ArchivedPreset) -> None:
     assert read_preset(preset_line(preset), "line 1") == preset
 
 
+@given(pictures | streams)
+def test_what_was_made_is_read_as_it_was_written(made: ArchivedDerivative) -> None:
+    assert read_derivative(derivative_line(made), "line 1") == made
+
+
 @given(manifests)
 def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
     content = manifest_line(manifest)
@@ -193,7 +239,7 @@ def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
 
 @given(st.binary(max_size=200))
 def test_whatever_a_line_is_it_is_refused_with_a_typed_error(line: bytes) -> None:
-    for read in (read_media, read_user, read_preset):
+    for read in (read_media, read_user, read_preset, read_derivative):
         with pytest.raises(ArchiveError, match="line 7 of it"):
             read(line, "line 7 of it")
     with pytest.raises(ArchiveError):

@@ -143,7 +143,10 @@ def add_to(commands: typer.Typer) -> None:
 
     @command(commands, "export")
     def export(
-        cli: Cli, archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="A file that is made.")]
+        cli: Cli,
+        archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="A file that is made.")],
+        *,
+        derived: Annotated[bool, typer.Option(help="With pictures that were made of items, and streams.")] = True,
     ) -> None:
         """Write all of the tenant into an archive, which `mindia tenants import` reads."""
         if Path(archive).exists():
@@ -153,7 +156,7 @@ def add_to(commands: typer.Typer) -> None:
             def told(progress: Progress) -> None:
                 tell(progress.done, "")
 
-            report = cli.app.tenants.export(cli.tenant.id, archive, progress=told)
+            report = cli.app.tenants.export(cli.tenant.id, archive, derived=derived, progress=told)
         cli.out.item(report, shown=(("archive", archive), ("tenant", cli.tenant.name)))
 
 

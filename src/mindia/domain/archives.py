@@ -12,6 +12,7 @@ from uuid import UUID
 import attrs
 from attrs import validators
 
+from mindia.domain.derivatives import STREAM
 from mindia.domain.media import (
     AudioFacts,
     DocumentFacts,
@@ -21,6 +22,7 @@ from mindia.domain.media import (
     MediaKind,
     VideoFacts,
 )
+from mindia.domain.operations import MAX_SIDE
 from mindia.domain.tenants import MediaLimits, Quota, Tenant, UserRole
 from mindia.domain.transformations import Transformation, check_preset_name
 
@@ -56,7 +58,13 @@ def _not_blank(_: object, attribute: attrs.Attribute[str], value: str) -> None:
         raise ValueError(f"{attribute.name} must not be blank")
 
 
+def _is_settled(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if value != STREAM and str(Transformation.parse(value).settled()) != value:
+        raise ValueError(f"{attribute.name} leaves open what the picture is encoded as: {value[:80]!r}")
+
+
 _is_hash = validators.matches_re(_HASH)
+_is_side = validators.optional([validators.ge(1), validators.le(MAX_SIDE)])
 
 
 @attrs.frozen(kw_only=True)
@@ -170,6 +178,50 @@ class ArchivedPreset:
 
 
 @attrs.frozen(kw_only=True)
+class ArchivedFile:
+    """A file of a stream.
+
+    Attributes:
+        name: Below the prefix of the stream: `master.m3u8`, `720p/segment_000.ts`.
+        size: In bytes.
+    """
+
+    name: str = attrs.field(validator=_length(1, 150))
+    size: int = attrs.field(validator=_whole(least=1))
+
+
+@attrs.frozen(kw_only=True)
+class ArchivedDerivative:
+    """A picture that was made of an item, or a stream.
+
+    Attributes:
+        media_id: The item; the first one in the archive, where items share the bytes that it was made of.
+        operations: What was done, with the ids of watermarks as in the installation that it was exported from; `hls`
+            for a stream.
+        file_size: In bytes, of all files together.
+        sha256: Hash of the bytes, which names the object: that of the files of a stream one behind the other.
+        files: Of a stream, in the order in which they are in the object; of a picture there are none.
+        width: In pixels, or None.
+        height: In pixels, or None.
+        created_at: In UTC.
+    """
+
+    media_id: UUID
+    operations: str = attrs.field(validator=_is_settled)
+    file_size: int = attrs.field(validator=_whole(least=1))
+    sha256: str = attrs.field(validator=_is_hash)
+    files: tuple[ArchivedFile, ...]
+    width: int | None = attrs.field(validator=_is_side)
+    height: int | None = attrs.field(validator=_is_side)
+    created_at: datetime = attrs.field(converter=_in_utc)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream, and no picture."""
+        return self.operations == STREAM
+
+
+@attrs.frozen(kw_only=True)
 class ArchivedTenant:
     """What is said of the tenant itself.
 
@@ -198,11 +250,13 @@ class Manifest:
         user_count: How many lines there are of users.
         media_count: How many lines there are of media.
         preset_count: How many lines there are of presets.
-        object_count: How many objects there are: one for all items of the same bytes.
+        derivative_count: How many lines there are of what was made of items.
+        object_count: How many objects there are: one for all that has the same bytes.
         object_bytes: Their sizes together.
         users_sha256: Hash of the lines of users.
         media_sha256: Hash of the lines of media.
         presets_sha256: Hash of the lines of presets.
+        derivatives_sha256: Hash of the lines of what was made of items.
     """
 
     format: str
@@ -212,11 +266,13 @@ class Manifest:
     user_count: int = attrs.field(validator=_whole(least=0))
     media_count: int = attrs.field(validator=_whole(least=0))
     preset_count: int = attrs.field(validator=_whole(least=0))
+    derivative_count: int = attrs.field(validator=_whole(least=0))
     object_count: int = attrs.field(validator=_whole(least=0))
     object_bytes: int = attrs.field(validator=_whole(least=0))
     users_sha256: str = attrs.field(validator=_is_hash)
     media_sha256: str = attrs.field(validator=_is_hash)
     presets_sha256: str = attrs.field(validator=_is_hash)
+    derivatives_sha256: str = attrs.field(validator=_is_hash)
 
 
 @attrs.frozen(kw_only=True)
@@ -229,7 +285,9 @@ class ExportReport:
         user_count: How many users are in it.
         media_count: How many items.
         preset_count: How many presets.
-        object_count: How many objects: one for all items of the same bytes.
+        derivative_count: How many pictures that were made of items, and streams. Those whose bytes were not there, or
+            were others, are left out: they can be made again.
+        object_count: How many objects: one for all that has the same bytes.
         object_bytes: Their sizes together.
         missing: Items that are not in it, since their bytes were not there any more: those that were deleted meanwhile.
     """
@@ -239,6 +297,7 @@ class ExportReport:
     user_count: int
     media_count: int
     preset_count: int
+    derivative_count: int
     object_count: int
     object_bytes: int
     missing: tuple[UUID, ...] = ()
@@ -253,6 +312,7 @@ class ImportReport:
         user_count: How many users it has.
         media_count: How many items.
         preset_count: How many presets.
+        derivative_count: How many pictures that were made of items, and streams.
         expired: Items of the archive that were left out, since their time has come.
         media_ids: By the id in the archive, that of the new item; empty where ids were kept.
         user_ids: By the id in the archive, that of the new user; empty where ids were kept.
@@ -262,6 +322,7 @@ class ImportReport:
     user_count: int
     media_count: int
     preset_count: int
+    derivative_count: int
     expired: tuple[UUID, ...] = ()
     media_ids: Mapping[UUID, UUID] = attrs.field(factory=dict, hash=False, repr=False)
     user_ids: Mapping[UUID, UUID] = attrs.field(factory=dict, hash=False, repr=False)

@@ -7,6 +7,9 @@ from uuid import UUID
 
 import attrs
 
+STREAM = "hls"
+"""What is said of a stream in place of operations."""
+
 
 @attrs.frozen(kw_only=True)
 class Derivative:

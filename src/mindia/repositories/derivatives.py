@@ -58,9 +58,10 @@ with staged as materialized (
 ), d as (
     insert into mindia.derivatives
         (tenant_id, id, source_id, operations, s3_key, s3_prefix, content_type, file_size, file_count, sha256, width,
-         height)
+         height, created_at)
     select tenant_id, id, %(source_id)s::uuid, %(operations)s, %(s3_key)s, %(s3_prefix)s, %(content_type)s,
-           %(file_size)s::bigint, %(file_count)s::int, decode(%(sha256)s, 'hex'), %(width)s::int, %(height)s::int
+           %(file_size)s::bigint, %(file_count)s::int, decode(%(sha256)s, 'hex'), %(width)s::int, %(height)s::int,
+           coalesce(%(created_at)s::timestamptz, now())
     from staged
     on conflict on constraint derivatives_operations_key do nothing
     returning *
@@ -120,6 +121,7 @@ class NewDerivative:
         id: That of its place, which is on record as staged.
         media: The item.
         operations: What was done with its bytes; of one text there is one derivative.
+        created_at: When it was made; now by default.
     """
 
     id: UUID
@@ -133,6 +135,7 @@ class NewDerivative:
     sha256: str | None = None
     width: int | None = None
     height: int | None = None
+    created_at: datetime | None = None
 
 
 @attrs.frozen

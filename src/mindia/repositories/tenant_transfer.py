@@ -11,11 +11,13 @@ import attrs
 
 from mindia.db.session import Session
 from mindia.domain.archives import ArchivedMedia, ArchivedPreset, ArchivedUser
+from mindia.domain.derivatives import Derivative
 from mindia.domain.filters import MediaOrder
 from mindia.domain.media import Media, MediaKind
 from mindia.domain.tenants import UserRole
 from mindia.domain.transformations import Transformation
-from mindia.repositories import media_find
+from mindia.repositories import derivatives, media_find
+from mindia.repositories.derivatives import source_of
 
 _SNAPSHOT = "set transaction isolation level repeatable read, read only"
 
@@ -116,6 +118,15 @@ def archived(session: Session, tenant_id: UUID, items: Sequence[Media]) -> list[
         Archived(ArchivedMedia.of(item, text=texts[item.id].body, shares_bytes=texts[item.id].is_shared), item.s3_key)
         for item in items
     ]
+
+
+def made_of(session: Session, tenant_id: UUID, items: Sequence[Media]) -> list[Derivative]:
+    """Read what was made of items, in the order of these; of those that share their bytes, of the first one."""
+    order: dict[UUID | None, int] = {}
+    for item in items:
+        order.setdefault(source_of(item.s3_key), len(order))
+    made = derivatives.of_items(session, tenant_id, items)
+    return sorted(made, key=lambda each: order[each.source_id])
 
 
 def users_page(session: Session, tenant_id: UUID, *, after: UUID | None, limit: int) -> list[ArchivedUser]:

@@ -52,6 +52,11 @@ returning id
 """
 
 
+_WITHOUT_TASK = """
+delete from mindia.tasks where tenant_id = %s and dedup_key = %s and status = 'pending'
+"""
+
+
 @attrs.frozen
 class Processing:
     """A video that is being encoded, or was when the worker died."""
@@ -86,6 +91,11 @@ def begin(session: Session, video: Video, *, task_id: UUID) -> None:
 def complete(session: Session, video: Video, *, hls_master_key: str) -> list[UUID]:
     """Say of all videos of the same bytes where their streaming form is; return for which that is new."""
     return session.all(_COMPLETE, {**_bytes_of(video), "hls_master_key": hls_master_key}, row=_itself)
+
+
+def forget_task(session: Session, tenant_id: UUID, dedup_key: str) -> None:
+    """Remove the task that waits to encode some bytes: they are encoded already."""
+    session.execute(_WITHOUT_TASK, (tenant_id, dedup_key))
 
 
 def processing(session: Session, *, after: Processing | None, limit: int) -> list[Processing]:

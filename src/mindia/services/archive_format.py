@@ -16,23 +16,27 @@ import attrs
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
 
-from mindia.domain.archives import FACTS, ArchivedMedia, ArchivedPreset, ArchivedUser, Manifest
+from mindia.domain.archives import FACTS, ArchivedDerivative, ArchivedMedia, ArchivedPreset, ArchivedUser, Manifest
 from mindia.domain.media import Facts, MediaKind
 from mindia.domain.transformations import Transformation
 from mindia.errors import ArchiveError, InvalidError
+from mindia.media.hls_files import MAX_PLAYLIST_BYTES, StreamFiles, is_playlist
 from mindia.repositories._text import storable
 from mindia.services._metadata import checked_metadata
 from mindia.services._named import shown
 from mindia.services.adding import MAX_DESCRIPTION_BYTES
 
 FORMAT = "mindia-tenant"
-VERSION = 2
-"""That is written. An archive of version 1 has no presets."""
+VERSION = 3
+"""That is written. An archive of version 1 has no presets, and one of version 2 nothing that was made of items."""
 
 MANIFEST = "manifest.json"
 USERS = "users.jsonl"
 MEDIA = "media.jsonl"
 PRESETS = "presets.jsonl"
+DERIVATIVES = "derivatives.jsonl"
+SINCE = {MANIFEST: 1, USERS: 1, MEDIA: 1, PRESETS: 2, DERIVATIVES: 3}
+"""In which version each member came."""
 OBJECT = re.compile(r"objects/([0-9a-f]{64})")
 """The name of an object is the hash of its bytes."""
 
@@ -40,8 +44,12 @@ MAX_LINE_BYTES = 1 << 23
 """More than any line has that is written: the text of a document, and what is said about it."""
 MAX_MANIFEST_BYTES = 1 << 16
 
-_NO_PRESETS = {"preset_count": 0, "presets_sha256": hashlib.sha256().hexdigest()}
-"""What the manifest of an archive says that has none."""
+_NOTHING = hashlib.sha256().hexdigest()
+_LATER: dict[int, dict[str, object]] = {
+    2: {"preset_count": 0, "presets_sha256": _NOTHING},
+    3: {"derivative_count": 0, "derivatives_sha256": _NOTHING},
+}
+"""Fields that came with a version, and what earlier manifests would have said there."""
 
 _MAX_DETAIL_CHARS = {"camera": 200, "title": 500, "artist": 500, "album": 500}
 """As parsers cut them."""
@@ -74,6 +82,11 @@ def preset_line(preset: ArchivedPreset) -> bytes:
     return _line(_converter().unstructure(preset))
 
 
+def derivative_line(made: ArchivedDerivative) -> bytes:
+    """Return what was made of an item as a line of JSON."""
+    return _line(_converter().unstructure(made))
+
+
 def read_manifest(content: bytes) -> Manifest:
     """Return the manifest of an archive.
 
@@ -88,13 +101,15 @@ def read_manifest(content: bytes) -> Manifest:
         raise ArchiveError(
             f"the archive is of version {shown(version)} of the format, and this Mindia reads {VERSION}: update it"
         )
-    if version not in (1, VERSION) or not isinstance(version, int) or isinstance(version, bool):
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ArchiveError(f"{MANIFEST}: the version is {shown(version)}, which never was")
-    if version == 1:
-        later = sorted(_NO_PRESETS.keys() & values.keys())
+    for since, fields in _LATER.items():
+        if since <= version:
+            continue
+        later = sorted(fields.keys() & values.keys())
         if later:
-            raise ArchiveError(f"{MANIFEST}: there is no field {shown(later[0])} in version 1 of the format")
-        values |= _NO_PRESETS
+            raise ArchiveError(f"{MANIFEST}: there is no field {shown(later[0])} in version {version} of the format")
+        values |= fields
     return _structured(values, Manifest, MANIFEST)
 
 
@@ -151,6 +166,34 @@ def read_preset(line: bytes, where: str) -> ArchivedPreset:
         ArchiveError: It is none.
     """
     return _structured(_object(line, where), ArchivedPreset, where)
+
+
+def read_derivative(line: bytes, where: str) -> ArchivedDerivative:
+    """Return what was made of an item, of a line.
+
+    Args:
+        line: The line.
+        where: Which one that is, for messages.
+
+    Raises:
+        ArchiveError: It is none.
+    """
+    made = _structured(_object(line, where), ArchivedDerivative, where)
+    if not made.is_stream:
+        if made.files:
+            raise ArchiveError(f"{where}: files: a picture has none")
+        return made
+    try:
+        StreamFiles([file.name for file in made.files])
+    except InvalidError as error:
+        raise ArchiveError(f"{where}: files: {error}") from error
+    for file in made.files:
+        if is_playlist(file.name) and file.size > MAX_PLAYLIST_BYTES:
+            raise ArchiveError(f"{where}: {file.name} has {file.size} bytes; the limit is {MAX_PLAYLIST_BYTES}")
+    total = sum(file.size for file in made.files)
+    if total != made.file_size:
+        raise ArchiveError(f"{where}: file_size is {made.file_size}, and the files have {total} bytes")
+    return made
 
 
 def _line(values: object) -> bytes:

@@ -15,12 +15,14 @@ from typing import BinaryIO, cast
 from mindia.domain.archives import Manifest
 from mindia.errors import ArchiveError, InvalidError, MindiaError
 from mindia.services.archive_format import (
+    DERIVATIVES,
     MANIFEST,
     MAX_LINE_BYTES,
     MAX_MANIFEST_BYTES,
     MEDIA,
     OBJECT,
     PRESETS,
+    SINCE,
     USERS,
     object_name,
     read_manifest,
@@ -47,7 +49,7 @@ class ArchiveReader:
 
     Args:
         file: The archive, seekable.
-        max_items: How many objects there may be, at most.
+        max_items: How many objects of items there may be, at most, and how many of what was made of them.
 
     Attributes:
         manifest: What it says of itself.
@@ -58,7 +60,7 @@ class ArchiveReader:
     """
 
     def __init__(self, file: BinaryIO, *, max_items: int) -> None:
-        end = _checked_directory(file, max_members=max_items + 4)
+        end = _checked_directory(file, max_members=2 * max_items + len(SINCE))
         with _typed("the archive"):
             self._zip = zipfile.ZipFile(file)
         members = self._zip.infolist()
@@ -70,7 +72,7 @@ class ArchiveReader:
         with _typed(MANIFEST):
             content = self._zip.read(MANIFEST)
         self.manifest: Manifest = read_manifest(content)
-        _check_presets(members, version=self.manifest.version)
+        _check_lists(members, version=self.manifest.version)
 
     def users(self) -> Iterator[tuple[str, bytes]]:
         """Yield where each line of the users is, and the line; see `_lines`."""
@@ -82,9 +84,11 @@ class ArchiveReader:
 
     def presets(self) -> Iterator[tuple[str, bytes]]:
         """Yield where each line of the presets is, and the line; see `_lines`. The first version has none."""
-        if self.manifest.version == 1:
-            return iter(())
         return self._lines(PRESETS, self.manifest.presets_sha256)
+
+    def derivatives(self) -> Iterator[tuple[str, bytes]]:
+        """Yield where each line of what was made is, and the line; see `_lines`. The first two versions have none."""
+        return self._lines(DERIVATIVES, self.manifest.derivatives_sha256)
 
     def open_object(self, sha256: str) -> AbstractContextManager[BinaryIO]:
         """Open the bytes that should have a hash; whether they do is left to who reads them."""
@@ -96,6 +100,8 @@ class ArchiveReader:
         Raises:
             ArchiveError: A line is too long, or they have another hash.
         """
+        if self.manifest.version < SINCE[name]:
+            return
         digest = hashlib.sha256()
         number = 0
         with self._open(name) as file:
@@ -212,7 +218,7 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
     for info in members:
         name = info.filename
         # What comes after a NUL character is left off in the name.
-        if info.orig_filename != name or (name not in (MANIFEST, USERS, MEDIA, PRESETS) and not OBJECT.fullmatch(name)):
+        if info.orig_filename != name or (name not in SINCE and not OBJECT.fullmatch(name)):
             raise ArchiveError(f"the archive has a member {info.orig_filename[:100]!r}, which is none of an export")
         if name in seen:
             raise ArchiveError(f"the archive has the member {name!r} more than once")
@@ -228,12 +234,13 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
             raise ArchiveError(f"the archive has no {name}")
 
 
-def _check_presets(members: list[zipfile.ZipInfo], *, version: int) -> None:
-    has = any(info.filename == PRESETS for info in members)
-    if version == 1 and has:
-        raise ArchiveError(f"the archive has a member {PRESETS!r}, which is none of version 1 of the format")
-    if version > 1 and not has:
-        raise ArchiveError(f"the archive has no {PRESETS}")
+def _check_lists(members: list[zipfile.ZipInfo], *, version: int) -> None:
+    there = {info.filename for info in members} & SINCE.keys()
+    for name, since in SINCE.items():
+        if version < since and name in there:
+            raise ArchiveError(f"the archive has a member {name!r}, which is none of version {version} of the format")
+        if version >= since and name not in there:
+            raise ArchiveError(f"the archive has no {name}")
 
 
 def _check_places(members: list[zipfile.ZipInfo], *, end: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -14,10 +15,13 @@ import attrs
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.session import Session, Unit
-from mindia.domain.archives import ArchivedMedia, ArchivedPreset, ArchivedUser
+from mindia.domain.archives import ArchivedDerivative, ArchivedMedia, ArchivedPreset, ArchivedUser
+from mindia.domain.media import MediaKind
+from mindia.domain.operations import Thumbnail
+from mindia.domain.transformations import Transformation
 from mindia.errors import AlreadyExistsError, ArchiveError, InvalidError
 from mindia.repositories import tenant_transfer
-from mindia.services.archive_format import MANIFEST, read_media, read_preset, read_user
+from mindia.services.archive_format import MANIFEST, read_derivative, read_media, read_preset, read_user
 from mindia.services.archive_reader import ArchiveReader
 from mindia.services.passwords import NO_PASSWORD
 from mindia.services.users import checked_address
@@ -62,6 +66,14 @@ class Ids:
         """
         return _found(self.media, media.id, where)
 
+    def of_maker(self, made: ArchivedDerivative, where: str) -> UUID:
+        """Return the id of the item that something was made of.
+
+        Raises:
+            ArchiveError: It was not there when the archive was gone through.
+        """
+        return _found(self.media, made.media_id, where)
+
 
 def users_of(archive: ArchiveReader, settings: Settings) -> Iterator[tuple[str, ArchivedUser]]:
     """Yield where each user of an archive is, and the user.
@@ -102,6 +114,16 @@ def presets_of(archive: ArchiveReader) -> Iterator[tuple[str, ArchivedPreset]]:
         yield where, read_preset(line, where)
 
 
+def derivatives_of(archive: ArchiveReader) -> Iterator[tuple[str, ArchivedDerivative]]:
+    """Yield where each line of what was made of items is, and what was made.
+
+    Raises:
+        ArchiveError: A line is none.
+    """
+    for where, line in archive.derivatives():
+        yield where, read_derivative(line, where)
+
+
 def survey(archive: ArchiveReader, unit: Unit, settings: Settings, *, keep_ids: bool, max_items: int) -> Ids:
     """Look whether the lines, the objects and the manifest fit together, and the ids are free.
 
@@ -110,18 +132,21 @@ def survey(archive: ArchiveReader, unit: Unit, settings: Settings, *, keep_ids: 
         unit: Whose transactions see the ids of all tenants.
         settings: What hashes of passwords may cost.
         keep_ids: Whether ids stay as they are, and so must be free.
-        max_items: How many items, users and presets there may be, at most, of each.
+        max_items: How many items, users, presets and pictures or streams there may be, at most, of each.
 
     Raises:
         ArchiveError: They do not.
         AlreadyExistsError: An id is taken.
     """
-    ids = Ids(
-        users=_survey_users(archive, unit, settings, keep_ids=keep_ids, max_items=max_items),
-        media=_survey_media(archive, unit, keep_ids=keep_ids, max_items=max_items),
-    )
+    users = _survey_users(archive, unit, settings, keep_ids=keep_ids, max_items=max_items)
+    unused = dict(archive.objects)
+    kinds: dict[UUID, MediaKind] = {}
+    media = _survey_media(archive, unit, unused, kinds, keep_ids=keep_ids, max_items=max_items)
     _survey_presets(archive, max_items=max_items)
-    return ids
+    _survey_derivatives(archive, unused, kinds, max_items=max_items)
+    if unused:
+        raise ArchiveError(f"the archive has {len(unused)} objects that are of no item, such as {min(unused)}")
+    return Ids(users=users, media=media)
 
 
 def check_users_free(unit: Unit, ids: Sequence[UUID]) -> None:
@@ -158,19 +183,21 @@ def _survey_users(
     return ids
 
 
-def _survey_media(archive: ArchiveReader, unit: Unit, *, keep_ids: bool, max_items: int) -> dict[UUID, UUID]:
+def _survey_media(
+    archive: ArchiveReader,
+    unit: Unit,
+    unused: dict[str, int],
+    kinds: dict[UUID, MediaKind],
+    *,
+    keep_ids: bool,
+    max_items: int,
+) -> dict[UUID, UUID]:
     ids: dict[UUID, UUID] = {}
-    unused = dict(archive.objects)
     for where, media in media_of(archive):
         _note(ids, media.id, where, keep_ids=keep_ids, max_items=max_items)
-        size = archive.objects.get(media.sha256)
-        if size is None:
-            raise ArchiveError(f"{where}: the archive has no object {media.sha256}")
-        if size != media.file_size:
-            raise ArchiveError(f"{where}: file_size is {media.file_size}, and the object has {size} bytes")
+        kinds[media.id] = media.kind
+        _check_object(archive, media, where)
         unused.pop(media.sha256, None)
-    if unused:
-        raise ArchiveError(f"the archive has {len(unused)} objects that are of no item, such as {min(unused)}")
     manifest = archive.manifest
     _check_count("media_count", len(ids), manifest.media_count)
     _check_count("object_count", len(archive.objects), manifest.object_count)
@@ -178,6 +205,42 @@ def _survey_media(archive: ArchiveReader, unit: Unit, *, keep_ids: bool, max_ite
     if keep_ids:
         check_media_free(unit, list(ids))
     return ids
+
+
+def _survey_derivatives(
+    archive: ArchiveReader, unused: dict[str, int], kinds: Mapping[UUID, MediaKind], *, max_items: int
+) -> None:
+    """Look whether what was made has its item, of the kind that it can be made of, and is there once."""
+    seen: set[bytes] = set()
+    for where, made in derivatives_of(archive):
+        _check_room(len(seen), where, max_items=max_items)
+        kind = kinds.get(made.media_id)
+        if kind is None:
+            raise ArchiveError(f"{where}: the archive has no item {made.media_id} that this was made of")
+        key = hashlib.sha256(made.media_id.bytes + made.operations.encode()).digest()
+        if key in seen:
+            raise ArchiveError(f"{where}: the item {made.media_id} had {made.operations[:100]!r} before")
+        seen.add(key)
+        if not _can_be_made(made, kind):
+            raise ArchiveError(f"{where}: {made.operations[:100]!r} is not made of the kind {kind}")
+        _check_object(archive, made, where)
+        unused.pop(made.sha256, None)
+    _check_count("derivative_count", len(seen), archive.manifest.derivative_count)
+
+
+def _can_be_made(made: ArchivedDerivative, kind: MediaKind) -> bool:
+    if made.is_stream:
+        return kind is MediaKind.VIDEO
+    operations = Transformation.parse(made.operations).operations
+    return kind is MediaKind.IMAGE or isinstance(next(iter(operations), None), Thumbnail)
+
+
+def _check_object(archive: ArchiveReader, owner: ArchivedMedia | ArchivedDerivative, where: str) -> None:
+    size = archive.objects.get(owner.sha256)
+    if size is None:
+        raise ArchiveError(f"{where}: the archive has no object {owner.sha256}")
+    if size != owner.file_size:
+        raise ArchiveError(f"{where}: file_size is {owner.file_size}, and the object has {size} bytes")
 
 
 def _survey_presets(archive: ArchiveReader, *, max_items: int) -> None:

@@ -56,7 +56,7 @@ class ArchiveWriter:
         digest = hashlib.sha256()
         written = 0
         with self._member(object_name(sha256), size) as member:
-            while chunk := _read(source, owner):
+            while chunk := read_chunk(source, owner):
                 written += len(chunk)
                 if written > size:
                     break
@@ -206,7 +206,12 @@ class Lines:
             ) from error
 
 
-def _read(source: BinaryIO, owner: str) -> bytes:
+def read_chunk(source: BinaryIO, owner: str) -> bytes:
+    """Read a piece of what is stored.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
     try:
         return source.read(_CHUNK)
     except OSError as error:

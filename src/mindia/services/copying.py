@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -25,6 +24,7 @@ from mindia.errors import InvalidError, NotFoundError, ObjectNotFoundError, Stor
 from mindia.repositories import tenants, verification
 from mindia.repositories.verification import ItemBytes
 from mindia.services._allowance import Allowance
+from mindia.services._hashing import Hashing
 from mindia.services._keys import derivative_id_in, id_in, type_of_derived
 from mindia.services._named import shown
 from mindia.services.verification import hash_of
@@ -174,7 +174,7 @@ class Copying:
             return _Outcome.COPIED
         try:
             with self._old.open(bucket, key) as file:
-                source = _Hashing(file)
+                source = Hashing(file)
                 self._new.put(
                     bucket,
                     key,
@@ -226,22 +226,6 @@ class Copying:
             next=None if self._is_done else _token_of(self._place),
             error=self._error,
         )
-
-
-class _Hashing:
-    """Reads a file, and hashes what is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._digest.update(content)
-        return content
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
 
 
 def _token_of(place: _Place) -> str:

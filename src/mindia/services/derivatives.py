@@ -14,13 +14,12 @@ import attrs
 
 from mindia.db.session import OpenTransaction, Session
 from mindia.domain.derivatives import Derivative, PurgeDerivatives, RegenerateDerivatives
-from mindia.domain.media import Disposition, Document, Image, Media, Video
+from mindia.domain.media import Document, Image, Media, Video
 from mindia.domain.operations import Operation, Thumbnail
 from mindia.domain.tasks import Task
 from mindia.domain.transformations import ImageFormat, Quality, Transformation
 from mindia.errors import DatabaseUnavailableError, InvalidError, MindiaError, NotFoundError, ObjectNotFoundError
 from mindia.media.deriving import Made
-from mindia.media.names import content_disposition
 from mindia.media.probe import Source
 from mindia.repositories import derivatives as repository
 from mindia.repositories import media as media_repository
@@ -242,15 +241,7 @@ class MediaDerivatives(MediaUploads):
         assert form is not None, "it is settled"
         place = DerivedPlace(context, item)
         try:
-            key = place.put(
-                f"picture.{form.extension}",
-                io.BytesIO(picture.content),
-                content_type=form.content_type,
-                size=len(picture.content),
-                disposition=content_disposition(
-                    Disposition.INLINE, f"{item.filename.rpartition('.')[0] or item.filename}.{form.extension}"
-                ),
-            )
+            key = place.put_picture(item, io.BytesIO(picture.content), form=form, size=len(picture.content))
             new = NewDerivative(
                 id=place.id,
                 media=item,

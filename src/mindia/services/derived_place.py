@@ -9,8 +9,10 @@ from typing import BinaryIO
 from uuid import UUID
 
 from mindia.db.session import Session
-from mindia.domain.media import Media
+from mindia.domain.media import Disposition, Media
+from mindia.domain.transformations import ImageFormat
 from mindia.errors import MindiaError, NotFoundError, StagedObjectExpiredError
+from mindia.media.names import content_disposition
 from mindia.repositories import derivatives, objects
 from mindia.services._keys import derivative_prefix
 from mindia.services.context import TenantContext
@@ -51,6 +53,28 @@ class DerivedPlace:
         self.prefix = derivative_prefix(source_id, self.id)
         self.file_count = 0
         self.file_size = 0
+
+    def put_picture(self, media: Media, source: BinaryIO, *, form: ImageFormat, size: int) -> str:
+        """Store a picture, and return its key.
+
+        Args:
+            media: The item that it was made of, whose name it has.
+            source: Its bytes.
+            form: What they are.
+            size: How many bytes it has.
+
+        Raises:
+            StagedObjectExpiredError: The place was swept.
+            StorageError: The object store failed.
+        """
+        stem = media.filename.rpartition(".")[0] or media.filename
+        return self.put(
+            f"picture.{form.extension}",
+            source,
+            content_type=form.content_type,
+            size=size,
+            disposition=content_disposition(Disposition.INLINE, f"{stem}.{form.extension}"),
+        )
 
     def put(self, name: str, source: BinaryIO, *, content_type: str, size: int, disposition: str | None = None) -> str:
         """Store an object, and return its key.

@@ -97,23 +97,29 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         declared=incoming.declared,
         settings=incoming.settings,
     )
-    if context.scan is not None:
-        context.scan(
-            io.BufferedReader(_Lent(_from_start(spooled.file))),
-            Candidate(
-                tenant_id=context.tenant_id,
-                filename=incoming.filename,
-                content_type=probed.content_type,
-                file_size=spooled.size,
-                sha256=spooled.sha256,
-                facts=probed.facts,
-            ),
-        )
+    scan(context, spooled, probed, filename=incoming.filename)
     if sanitize:
         spooled = _sanitized(context, incoming, probed)
     slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
     _put(context, slot, incoming, spooled, content_type=probed.content_type)
     return _staged(slot, incoming, probed, spooled)
+
+
+def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: str) -> None:
+    """Show bytes to the hook of the host, if there is one, which may refuse them."""
+    if context.scan is None:
+        return
+    context.scan(
+        io.BufferedReader(_Lent(_from_start(spooled.file))),
+        Candidate(
+            tenant_id=context.tenant_id,
+            filename=filename,
+            content_type=probed.content_type,
+            file_size=spooled.size,
+            sha256=spooled.sha256,
+            facts=probed.facts,
+        ),
+    )
 
 
 def _stage_while_probing(context: TenantContext, incoming: Received, found: MediaType, slot: Slot | None) -> Staged:

@@ -87,6 +87,7 @@ class MediaImport:
         self._ids = ids
         self._progress = progress
         self._sharing: dict[str, UUID] = {}
+        self._shared: dict[UUID, str] = {}
         self.added = 0
         self.expired: list[UUID] = []
 
@@ -98,14 +99,28 @@ class MediaImport:
                 items = self._wanted(batch)
                 while items:
                     items = self._add(items, threads)
-                if self._progress is not None:
-                    done = self.added + len(self.expired)
-                    self._progress(Progress(done=done, failed=0, total=self._archive.manifest.media_count))
+                self.tell()
+
+    def tell(self) -> None:
+        """Tell how far it is."""
+        if self._progress is not None:
+            done = self.added + len(self.expired)
+            self._progress(Progress(done=done, failed=0, total=self._archive.manifest.media_count))
+
+    def sharing(self, media_id: UUID) -> UUID | None:
+        """Return the item whose bytes others share that an item shared its own with; None where it did not.
+
+        Args:
+            media_id: Of that, in the archive. It may have expired.
+        """
+        return self._sharing.get(self._shared.get(media_id, ""))
 
     def _wanted(self, lines: Sequence[tuple[str, ArchivedMedia]]) -> list[_Item]:
         now = datetime.now(UTC)
         wanted: list[_Item] = []
         for where, media in lines:
+            if media.shares_bytes:
+                self._shared[media.id] = media.sha256
             if media.expires_at is not None and media.expires_at <= now:
                 self.expired.append(media.id)
                 continue

@@ -50,9 +50,12 @@ class MovableTenants(Tenants):
         tenant_id: UUID,
         path: str | os.PathLike[str],
         *,
+        derived: bool = True,
         progress: Callable[[Progress], object] | bool | None = None,
     ) -> ExportReport:
         """Write a tenant into an archive: users, presets, media and their bytes, as they are when this begins.
+
+        Pictures that were made of items, and streams of videos, go with them.
 
         The archive is a ZIP file, which its owner alone may read: the hashes of passwords are in it. It is there as a
         whole at the end, in place of one that was there, or not at all. API keys, webhooks, tasks and vectors are not
@@ -61,6 +64,8 @@ class MovableTenants(Tenants):
         Args:
             tenant_id: The tenant, active or suspended.
             path: The file.
+            derived: Whether pictures that were made of items, and streams of videos, are in it. Without them it is
+                smaller, and they are made again by the installation that imports it.
             progress: Is called with how far it is after each item, in the thread of the caller; those without bytes
                 have failed. What it raises ends the export. True shows a bar (`pip install 'mindia[notebook]'`).
 
@@ -75,7 +80,8 @@ class MovableTenants(Tenants):
 
         unit = OwnTransaction(self._database, None)
         with reporting(progress, unit="item") as report:
-            return TenantExport(unit, self._storage, self._settings, progress=report).run(tenant_id, path)
+            export = TenantExport(unit, self._storage, self._settings, derived=derived, progress=report)
+            return export.run(tenant_id, path)
 
     def import_archive(
         self,
@@ -104,10 +110,10 @@ class MovableTenants(Tenants):
                 report tells which id has become which.
             limits: Limits of media of the tenant's own. By default those in the archive, where they are below the ones
                 of `Settings`: an archive raises no limit.
-            max_items: How many items, how many users, and how many presets there may be at most. Each takes about a
-                kilobyte of memory meanwhile.
-            progress: Is called with how far it is after each batch of items, in the thread of the caller. What it
-                raises ends the import. True shows a bar.
+            max_items: How many items, users, presets, and pictures and streams there may be at most, of each. One takes
+                about a kilobyte of memory meanwhile.
+            progress: Is called with how far it is after each batch of items, and after each picture and stream that
+                was made of them, in the thread of the caller. What it raises ends the import. True shows a bar.
 
         Raises:
             ArchiveError: The file is no archive, is damaged, or holds what is not allowed.

@@ -21,6 +21,7 @@ from mindia.services.archive_format import PRESETS, USERS
 from mindia.services.archive_reader import ArchiveReader
 from mindia.services.archive_survey import Ids, check_users_free, presets_of, survey, users_of
 from mindia.services.context import TenantContext
+from mindia.services.derived_import import DerivedImport
 from mindia.services.media_import import MediaImport
 from mindia.services.tenants import NewTenant
 
@@ -78,6 +79,8 @@ class TenantImport:
             self._add_presets(context, ids)
             media = MediaImport(self._archive, context, self._unit, ids, progress=self._progress)
             media.run()
+            derived = DerivedImport(self._archive, context, ids, media, progress=media.tell)
+            derived.run()
             tenant = self._complete(new, manifest.tenant.quota)
         except BaseException:
             self._give_up(new.id)
@@ -87,6 +90,7 @@ class TenantImport:
             user_count=manifest.user_count,
             media_count=media.added,
             preset_count=manifest.preset_count,
+            derivative_count=derived.added,
             expired=tuple(media.expired),
             media_ids={} if self._keep_ids else ids.media,
             user_ids={} if self._keep_ids else ids.users,

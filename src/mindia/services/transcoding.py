@@ -18,7 +18,7 @@ from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Session
-from mindia.domain.derivatives import Derivative
+from mindia.domain.derivatives import STREAM, Derivative
 from mindia.domain.events import MediaEvent
 from mindia.domain.media import JsonValue, ProcessingStatus, Video
 from mindia.domain.tasks import TaskStatus, VideoTranscode
@@ -38,8 +38,6 @@ from mindia.services.signed_urls import event_url
 if TYPE_CHECKING:
     from mindia.repositories.videos import Processing
     from mindia.worker.context import TaskContext
-
-OPERATIONS = "hls"
 
 _CHUNK = 1 << 20
 _TELL_S = 1.0
@@ -103,7 +101,7 @@ class Transcoding:
 
     def _begun(self, session: Session, video: Video, payload: VideoTranscode) -> Derivative | None:
         """Return what is there already, or say that it is being made."""
-        made = derivatives.get(session, video, OPERATIONS)
+        made = derivatives.get(session, video, STREAM)
         if made is not None and not (payload.again and made.created_at < self._task.task.created_at):
             self._complete(session, video, made.s3_key)
             return made
@@ -185,7 +183,7 @@ class Transcoding:
         new = NewDerivative(
             id=place.id,
             media=video,
-            operations=OPERATIONS,
+            operations=STREAM,
             s3_key=f"{place.prefix}{MASTER}",
             s3_prefix=place.prefix,
             content_type=PLAYLIST_TYPE,

@@ -35,9 +35,12 @@ class AsyncMovableTenants(AsyncTenants):
         tenant_id: UUID,
         path: str | os.PathLike[str],
         *,
+        derived: bool = True,
         progress: Callable[[Progress], object] | bool | None = None,
     ) -> ExportReport:
         """Write a tenant into an archive: users, presets, media and their bytes, as they are when this begins.
+
+        Pictures that were made of items, and streams of videos, go with them.
 
         The archive is a ZIP file, which its owner alone may read: the hashes of passwords are in it. It is there as a
         whole at the end, in place of one that was there, or not at all. API keys, webhooks, tasks and vectors are not
@@ -46,6 +49,8 @@ class AsyncMovableTenants(AsyncTenants):
         Args:
             tenant_id: The tenant, active or suspended.
             path: The file.
+            derived: Whether pictures that were made of items, and streams of videos, are in it. Without them it is
+                smaller, and they are made again by the installation that imports it.
             progress: Is called with how far it is after each item, in a thread; those without bytes
                 have failed. What it raises ends the export. True shows a bar (`pip install 'mindia[notebook]'`).
 
@@ -56,7 +61,7 @@ class AsyncMovableTenants(AsyncTenants):
             StorageError: The object store failed, or bytes are not those that were added.
             MissingExtraError: A bar is asked for, and tqdm is not installed.
         """
-        return await self._lane.run(lambda: self._sync.export(tenant_id, path, progress=progress))
+        return await self._lane.run(lambda: self._sync.export(tenant_id, path, derived=derived, progress=progress))
 
     async def import_archive(
         self,
@@ -85,10 +90,10 @@ class AsyncMovableTenants(AsyncTenants):
                 report tells which id has become which.
             limits: Limits of media of the tenant's own. By default those in the archive, where they are below the ones
                 of `Settings`: an archive raises no limit.
-            max_items: How many items, how many users, and how many presets there may be at most. Each takes about a
-                kilobyte of memory meanwhile.
-            progress: Is called with how far it is after each batch of items, in a thread. What it
-                raises ends the import. True shows a bar.
+            max_items: How many items, users, presets, and pictures and streams there may be at most, of each. One takes
+                about a kilobyte of memory meanwhile.
+            progress: Is called with how far it is after each batch of items, and after each picture and stream that
+                was made of them, in a thread. What it raises ends the import. True shows a bar.
 
         Raises:
             ArchiveError: The file is no archive, is damaged, or holds what is not allowed.
