@@ -70,7 +70,9 @@ class Threads(Handle):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError("this application is closed: make another one with mindia.aio.connect()")
+            raise ClosedError(
+                "this application is closed: make another one with mindia.aio.connect() or mindia.aio.local()"
+            )
 
 
 class OneThread(Handle):
@@ -120,6 +122,40 @@ class OneThread(Handle):
     def close(self) -> None:
         """End the thread, once it has run what it was given."""
         self._executor.shutdown(wait=False)
+
+
+async def to_the_end(function: Callable[[], T]) -> T:
+    """Run a function in a thread of its own, to its end, whoever is cancelled meanwhile."""
+    return await asyncio.shield(asyncio.wrap_future(_apart(function)))
+
+
+async def opened(make: Callable[[], T], close: Callable[[T], object]) -> T:
+    """Return what a function makes in a thread of its own; what it makes for nobody any more is closed there.
+
+    Args:
+        make: The function.
+        close: Is called with what it has made, where the caller was cancelled meanwhile.
+    """
+    making = _apart(make)
+    try:
+        return await asyncio.wrap_future(making)
+    except asyncio.CancelledError:
+        if not making.cancelled():
+            _apart(lambda: _closed(making, close))
+        raise
+
+
+def _closed(making: Future[T], close: Callable[[T], object]) -> None:
+    if making.exception() is None:  # waits until it is known
+        close(making.result())
+
+
+def _apart(function: Callable[[], T]) -> Future[T]:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="mindia-aio-apart")
+    try:
+        return executor.submit(function)
+    finally:
+        executor.shutdown(wait=False)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
