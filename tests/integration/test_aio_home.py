@@ -128,10 +128,12 @@ async def _entered(home: Path) -> None:
         pass
 
 
-def test_a_close_that_is_cancelled_is_done_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_close_that_is_cancelled_is_done_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     home, real = tmp_path / "home", Mindia.close
 
-    async def work() -> Mindia:
+    async def work() -> tuple[Mindia, Held]:
         held, loop = Held.here(), asyncio.get_running_loop()
 
         def close(app: Mindia) -> None:
@@ -145,12 +147,13 @@ def test_a_close_that_is_cancelled_is_done_to_its_end(tmp_path: Path, monkeypatc
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not app.closed
-        held.go_on.set()
-        return app.sync
+        return app.sync, held
 
-    app = asyncio.run(work())
+    app, held = asyncio.run(work())
+    assert _is_served(home)
+    held.go_on.set()  # the loop has gone by now
     _join_threads()
+    assert not caplog.records
     assert app.closed
     assert not _is_served(home)
 

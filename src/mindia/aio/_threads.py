@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
@@ -126,7 +127,7 @@ class OneThread(Handle):
 
 async def to_the_end(function: Callable[[], T]) -> T:
     """Run a function in a thread of its own, to its end, whoever is cancelled meanwhile."""
-    return await asyncio.shield(asyncio.wrap_future(_apart(function)))
+    return await asyncio.wrap_future(_apart(function))
 
 
 async def opened(make: Callable[[], T], close: Callable[[T], object]) -> T:
@@ -140,8 +141,7 @@ async def opened(make: Callable[[], T], close: Callable[[T], object]) -> T:
     try:
         return await asyncio.wrap_future(making)
     except asyncio.CancelledError:
-        if not making.cancelled():
-            _apart(lambda: _closed(making, close))
+        _apart(lambda: _closed(making, close))
         raise
 
 
@@ -151,11 +151,17 @@ def _closed(making: Future[T], close: Callable[[T], object]) -> None:
 
 
 def _apart(function: Callable[[], T]) -> Future[T]:
-    executor = ThreadPoolExecutor(1, thread_name_prefix="mindia-aio-apart")
-    try:
-        return executor.submit(function)
-    finally:
-        executor.shutdown(wait=False)
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # so that who is cancelled does not cancel it
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="mindia-aio-apart").start()
+    return future
 
 
 def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
