@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, assert_type
+from uuid import uuid4
 
 import attrs
 import psycopg
@@ -14,8 +15,9 @@ from psycopg.pq import TransactionStatus
 from tests.integration.host_rows import Observer, orders
 
 from mindia import Image, Library, Media, Mindia, SearchResults, Tenant
-from mindia.aio import AsyncFile, AsyncLibrary, AsyncMindia
-from mindia.errors import ClosedError, NotFoundError, TransactionError
+from mindia.aio import AsyncFile, AsyncLibrary, AsyncLibraryTransaction, AsyncMindia, AsyncTransaction
+from mindia.errors import ClosedError, NotFoundError, TransactionConflictError, TransactionError
+from mindia.library import Transaction
 from mindia.testing import samples
 
 ONE_OF_EACH = {"images": 1, "search_documents": 1, "tasks": 1}
@@ -191,6 +193,104 @@ def test_connections_that_cannot_be_joined_are_named(running: Running, database_
                 await library.transaction(connection=host).__aenter__()
 
     running(work)
+
+
+def test_a_transaction_over_several_tenants_commits_all_or_nothing(
+    app: Mindia, tenant: Tenant, others: Observer
+) -> None:
+    rolled_back: list[Tenant] = []
+
+    async def fail(own: AsyncMindia) -> None:
+        async with own.transaction() as tx:
+            await tx.library(tenant).media.add(samples.image())
+            rolled_back.append(await tx.tenants.create(f"Other {uuid4()}"))
+            raise RuntimeError("of the host")
+
+    async def work() -> None:
+        own = AsyncMindia(app, threads=4)
+        library = own.library(tenant)
+        with pytest.raises(RuntimeError, match="of the host"):
+            await fail(own)
+        assert await library.media.count() == 0
+        with pytest.raises(NotFoundError):
+            await own.tenants.get(rolled_back[0].id)
+
+        async with own.transaction() as tx:
+            assert_type(tx, AsyncTransaction)
+            made = await tx.tenants.create(f"Other {uuid4()}")
+            item = await tx.library(made).media.add(samples.image())
+            await tx.library(tenant).media.add(samples.image())
+            with pytest.raises(NotFoundError):  # which leaves the transaction usable
+                await tx.library(tenant).media.get(item.id)
+            await tx.run(lambda sync: sync.connection.execute("insert into public.orders values (1)"))
+            assert await library.media.count() == 0
+        assert await library.media.count() == await own.library(made).media.count() == 1
+        with pytest.raises(ClosedError):
+            await tx.library(tenant).media.count()
+
+    asyncio.run(work())
+    assert others.counts() == {**ONE_OF_EACH, "orders": 1}
+
+
+def test_a_transaction_within_one_is_rolled_back_by_itself(running: Running, others: Observer) -> None:
+    async def fail(tx: AsyncLibraryTransaction) -> None:
+        async with tx.transaction() as inner:
+            await inner.media.add(samples.image())
+            raise RuntimeError("of the host")
+
+    async def work(library: AsyncLibrary) -> None:
+        async with library.transaction() as tx:
+            await tx.media.add(samples.image())
+            with pytest.raises(RuntimeError, match="of the host"):
+                await fail(tx)
+            async with tx.transaction() as inner:
+                assert await inner.media.count() == 1
+
+    running(work)
+    assert others.counts() == ONE_OF_EACH
+
+
+def test_a_function_is_run_again_where_its_transaction_collides(app: Mindia, tenant: Tenant) -> None:
+    tries: list[int] = []
+
+    def work(tx: Transaction) -> int:
+        tries.append(1)
+        tx.library(tenant).media.add(samples.image())
+        if len(tries) < 3:
+            raise TransactionConflictError("said so")
+        return len(tries)
+
+    async def main() -> None:
+        own = AsyncMindia(app, threads=1)
+        assert_type(await own.run(work), int)
+        assert await own.library(tenant).media.count() == 1
+
+    asyncio.run(main())
+    assert len(tries) == 3
+
+
+@pytest.mark.parametrize("steps", range(0, 24, 6))
+def test_a_transaction_of_the_application_that_is_cancelled_gives_its_connection_back(
+    app: Mindia, library: Library, tenant: Tenant, others: Observer, steps: int
+) -> None:
+    async def use(own: AsyncMindia) -> None:
+        async with own.transaction() as tx, tx.library(tenant).transaction() as inner:
+            await inner.media.add(samples.image())
+            await asyncio.Event().wait()
+
+    async def work() -> None:
+        own = AsyncMindia(app, threads=2)
+        for _ in range(12):  # more than there are connections
+            task = asyncio.create_task(use(own))
+            for _ in range(steps):
+                await asyncio.sleep(0.0005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(work())
+    assert library.media.count() == 0
+    assert others.counts() == {}
 
 
 @pytest.mark.parametrize("steps", range(0, 24, 3))

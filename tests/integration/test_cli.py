@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +22,7 @@ from tests.integration.processes import wait_until
 from typer.testing import CliRunner
 
 from mindia import Library, LocalStorage, Tenant
+from mindia import Mindia as App
 from mindia.cli._main import application
 from mindia.testing import samples
 
@@ -167,6 +171,14 @@ def test_tasks_are_looked_at_and_steered(mindia: Mindia, library: Library) -> No
     assert mindia("tasks", "retry", task["id"]).code == 0
     assert "pending" in mindia("tasks", "show", task["id"]).stdout
     assert mindia("tasks", "list", "--system").code == 0
+    late = mindia("tasks", "reschedule", task["id"], "2h", "--json").lines[0]["scheduled_for"]
+    assert timedelta(minutes=119) < datetime.fromisoformat(late) - datetime.now(UTC) < timedelta(minutes=121)
+    exact = mindia("tasks", "reschedule", task["id"], "2126-03-01T03:00+01:00", "--json").lines[0]["scheduled_for"]
+    assert datetime.fromisoformat(exact) == datetime(2126, 3, 1, 2, tzinfo=UTC)
+    assert mindia("tasks", "reschedule", task["id"], "soon").code == 2
+    assert mindia("tasks", "reschedule", uuid4(), "0s").code == 3
+    assert mindia("tasks", "cancel", task["id"]).code == 0
+    assert mindia("tasks", "reschedule", task["id"], "0s").code == 5
 
 
 def test_webhooks_are_kept(mindia: Mindia, library: Library) -> None:
@@ -184,6 +196,10 @@ def test_webhooks_are_kept(mindia: Mindia, library: Library) -> None:
     delivery = mindia("webhooks", "test", webhook_id, "--json").lines[0]
     assert [each["id"] for each in mindia("webhooks", "deliveries", webhook_id, "--json").lines] == [delivery["id"]]
     assert mindia("webhooks", "attempts", delivery["id"]).stdout == ""
+    (shown,) = mindia("webhooks", "delivery", delivery["id"], "--json").lines
+    assert (shown["type"], shown["event_id"]) == ("webhook_event", delivery["event_id"])
+    assert "payload" in mindia("webhooks", "delivery", delivery["id"]).stdout
+    assert mindia("webhooks", "delivery", 2**40).code == 3
     assert mindia("webhooks", "resend", delivery["id"]).code == 0
     assert mindia("webhooks", "recover", webhook_id, "--since", "1h").code == 0
     assert mindia("webhooks", "delete", webhook_id).code == 0
@@ -201,9 +217,45 @@ def test_users_get_their_password_from_standard_input_or_the_environment(mindia:
     assert mindia("users", "set-role", "b@example.com", "viewer", "--json").lines[0]["role"] == "viewer"
     assert mindia("users", "deactivate", user.id, "--json").lines[0]["is_active"] is False
     assert mindia("users", "activate", user.id, "--json").lines[0]["is_active"] is True
+    assert mindia("users", "show", "a@example.com", "--json").lines[0]["id"] == str(user.id)
     listed = mindia("users", "list")
     assert len(listed.stdout.splitlines()) == 3
     assert password not in listed.stdout
+
+
+def test_a_key_is_shown_once(mindia: Mindia, library: Library, app: App, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    issued = mindia("keys", "issue", "importer", "--role", "member", "--expires", "90d", "--json")
+    assert issued.code == 0, issued.stderr
+    token, key_id = issued.lines[0]["token"], issued.lines[0]["key"]["id"]
+    key = app.api_keys.verify(token)
+    assert (str(key.id), key.role) == (key_id, "member")
+    assert key.expires_at is not None
+    assert timedelta(days=89) < key.expires_at - datetime.now(UTC) < timedelta(days=91)
+    secret = token.rpartition("_")[2]
+    assert secret not in issued.stderr + caplog.text
+    for words in (("list",), ("list", "--json"), ("show", key_id), ("show", key_id, "--json"), ("revoke", key_id)):
+        done = mindia("keys", *words)
+        assert done.code == 0, done.stderr
+        assert key_id in done.stdout
+        assert secret not in done.stdout + done.stderr
+    assert library.api_keys.get(key.id).revoked_at is not None
+    assert "mindia_" in mindia("keys", "issue", "other", "--role", "viewer").stdout
+    assert mindia("keys", "issue", "other", "--role", "king").code == 2
+    assert mindia("keys", "issue", "other", "--role", "viewer", "--expires", "1999-01-01").code == 2
+    assert mindia("keys", "revoke", uuid4()).code == 3
+
+
+def test_vectors_are_looked_after(mindia: Mindia, library: Library, app: App) -> None:
+    library.media.add(samples.image(), filename="cat.jpg")
+    stats = mindia("index", "stats", "--json").lines[0]
+    assert (stats["type"], stats["items"], stats["missing"]) == ("index_stats", 1, 1)
+    task = mindia("index", "reindex", "--all", "--json").lines[0]
+    assert (task["kind"], task["payload"]["only"]) == ("mindia.reindex", "all")
+    app.run_until_idle()
+    done = mindia("index", "stats")
+    assert (done.code, "lexical" in done.stdout) == (0, True)
+    assert mindia("index", "stats", "--json").lines[0]["missing"] == 0
 
 
 def test_tenants_are_kept_and_moved(mindia: Mindia, library: Library, tmp_path: Path) -> None:
@@ -216,6 +268,12 @@ def test_tenants_are_kept_and_moved(mindia: Mindia, library: Library, tmp_path: 
     assert len(mindia("list", "--tenant", name, "--json").lines) == 1
     assert mindia("tenants", "set-quota", name, "--max-items", 1).code == 0
     assert mindia("usage", "--tenant", name, "--json").lines[0]["quota"]["max_items"] == 1
+    limited = mindia("tenants", "set-limits", name, "max_image_bytes=5000", "language=german", "--json").lines[0]
+    assert (limited["limits"]["max_image_bytes"], limited["limits"]["language"]) == (5000, "german")
+    assert "max_image_bytes=5000 language=german" in mindia("tenants", "show", name).stdout
+    assert mindia("tenants", "set-limits", name, "max_cats=1").code == 2
+    assert mindia("tenants", "set-limits", name, "max_image_bytes=many").code == 2
+    assert mindia("tenants", "show", name, "--json").lines == [limited]
     assert mindia("tenants", "suspend", name, "--json").lines[0]["status"] == "suspended"
     assert mindia("list", "--tenant", name).code == 4
     assert mindia("tenants", "reactivate", name).code == 0
@@ -240,6 +298,29 @@ def test_maintenance_looks_before_it_removes(
     damaged = mindia("maintenance", "verify", "--tenant", item.tenant_id)
     assert damaged.code == 1
     assert "missing" in damaged.stdout
+
+
+def test_objects_are_moved_to_another_storage(
+    mindia: Mindia, library: Library, storage: LocalStorage, tenant: Tenant, tmp_path: Path
+) -> None:
+    item = library.media.add(samples.image(), filename="cat.jpg")
+    copy = ("maintenance", "copy-objects", "--tenant", tenant.id)
+    assert mindia(*copy).code == 2
+    moving = {"MINDIA_STORAGE": str(tmp_path / "new"), "MINDIA_OLD_STORAGE": str(storage.root)}
+    assert mindia(*copy, "--dry-run", "--json", **moving).lines[0]["copied"] == 1
+    assert not list((tmp_path / "new").rglob("*.jpg"))
+    report = mindia(*copy, "--json", **moving).lines[0]
+    assert (report["type"], report["copied"], report["is_complete"]) == ("copy_report", 1, True)
+    assert "there before" in mindia(*copy, **moving).stdout
+    moved = tmp_path / "moved.jpg"
+    assert mindia("show", item.id, "--save-to", moved, "--storage", tmp_path / "new").code == 0
+    assert moved.read_bytes() == samples.image()
+
+    lost = library.media.add(samples.image(width=99), filename="lost.jpg")
+    storage.delete(tenant.s3_bucket, [lost.s3_key])
+    storage.put(tenant.s3_bucket, lost.s3_key, io.BytesIO(b"other bytes"), content_type="image/jpeg")
+    damaged = mindia(*copy, **moving)
+    assert (damaged.code, lost.s3_key in damaged.stdout) == (1, True)
 
 
 def test_the_doctor_says_what_is_there_and_what_to_do(mindia: Mindia, environment: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mindia.cli import maintenance, tasks, tenants, users, webhooks
+from mindia.cli import index, keys, maintenance, tasks, tenants, users, webhooks
 from mindia.cli._exit_codes import ExitCode
 from mindia.cli._main import application
 from mindia.testing import samples
@@ -28,7 +28,7 @@ def test_what_is_typed_in_works(tmp_path: Path) -> None:
     script.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MINDIA_")}
     environment["PATH"] = f"{script.parent}:{environment['PATH']}"
-    lines = re.findall(r"^\$ (mindia .*)$", _PAGE, flags=re.MULTILINE)
+    lines = re.findall(r"^\$ ((?:MINDIA_\w+=\S+ )*mindia .*)$", _PAGE, flags=re.MULTILINE)
     assert len(lines) > 5
     found = ""
     for line in lines:
@@ -49,6 +49,8 @@ def test_what_is_typed_in_works(tmp_path: Path) -> None:
         ("maintenance", maintenance.group),
         ("tenants", tenants.group),
         ("users", users.group),
+        ("keys", keys.group),
+        ("index", index.group),
     ],
 )
 def test_each_command_is_there(name: str, group: typer.Typer) -> None:

@@ -69,6 +69,10 @@ def test_paths_of_a_file_are_those_of_its_folder(here: Path) -> None:
     said = read(Flags(config="etc/m.toml"))
     assert (said.home, said.storage) == (here / "etc/a", "s3://b")
     assert read(MINDIA_CONFIG="etc/m.toml").home == here / "etc/a"
+    (here / "etc/m.toml").write_text('home = "a"\nstorage = "b"\nold_storage = "a/objects"\n')
+    moving = read(Flags(config="etc/m.toml"))
+    assert (moving.storage, moving.old_storage) == (str(here / "etc/b"), str(here / "etc/a/objects"))
+    assert read(Flags(config="etc/m.toml"), MINDIA_OLD_STORAGE="c").old_storage == "c"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from mindia.aio.app import AsyncMindia, connect
+from mindia.aio.app import AsyncMindia, Opening, connect, local
 from mindia.aio.files import AsyncFile
-from mindia.aio.library import AsyncLibrary, AsyncLibraryTransaction
+from mindia.aio.library import AsyncLibrary, AsyncLibraryTransaction, AsyncTransaction
 
-__all__ = ["AsyncFile", "AsyncLibrary", "AsyncLibraryTransaction", "AsyncMindia", "connect"]
+__all__ = [
+    "AsyncFile",
+    "AsyncLibrary",
+    "AsyncLibraryTransaction",
+    "AsyncMindia",
+    "AsyncTransaction",
+    "Opening",
+    "connect",
+    "local",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
@@ -85,7 +86,9 @@ class Threads(Handle):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError("this application is closed: make another one with mindia.aio.connect()")
+            raise ClosedError(
+                "this application is closed: make another one with mindia.aio.connect() or mindia.aio.local()"
+            )
 
 
 class _Answers:
@@ -114,6 +117,8 @@ class _Answers:
             if waiter.done() or future.cancelled():
                 continue  # has gone
             error = future.exception()
+            if isinstance(error, StopIteration):  # which no future takes
+                error = RuntimeError(f"a call raised {error!r}")
             if error is None:
                 waiter.set_result(future.result())
             else:
@@ -167,6 +172,45 @@ class OneThread(Handle):
     def close(self) -> None:
         """End the thread, once it has run what it was given."""
         self._executor.shutdown(wait=False)
+
+
+async def to_the_end(function: Callable[[], T]) -> T:
+    """Run a function in a thread of its own, to its end, whoever is cancelled meanwhile."""
+    return await asyncio.wrap_future(_apart(function))
+
+
+async def opened(make: Callable[[], T], close: Callable[[T], object]) -> T:
+    """Return what a function makes in a thread of its own; what it makes for nobody any more is closed there.
+
+    Args:
+        make: The function.
+        close: Is called with what it has made, where the caller was cancelled meanwhile.
+    """
+    making = _apart(make)
+    try:
+        return await asyncio.wrap_future(making)
+    except asyncio.CancelledError:
+        _apart(lambda: _closed(making, close))
+        raise
+
+
+def _closed(making: Future[T], close: Callable[[T], object]) -> None:
+    if making.exception() is None:  # waits until it is known
+        close(making.result())
+
+
+def _apart(function: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # so that who is cancelled does not cancel it
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="mindia-aio-apart").start()
+    return future
 
 
 def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

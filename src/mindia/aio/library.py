@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from uuid import UUID
 
 from mindia._handles import Handle
-from mindia.aio._threads import Lane, Threads, entered
+from mindia.aio._threads import Lane, OneThread, Threads, entered
 from mindia.aio.services.api_keys import AsyncApiKeys
 from mindia.aio.services.media_store import AsyncMediaStore
 from mindia.aio.services.presets import AsyncPresets
@@ -16,12 +17,13 @@ from mindia.aio.services.request_log import AsyncTenantRequestLog
 from mindia.aio.services.search_index import AsyncSearchIndex
 from mindia.aio.services.statistics import AsyncStatistics
 from mindia.aio.services.task_queue import AsyncTaskQueue
+from mindia.aio.services.tenants import AsyncTenants
 from mindia.aio.services.users import AsyncUsers
 from mindia.aio.services.webhook_dispatcher import AsyncWebhookDispatcher
 from mindia.db.borrowed import borrowed
 from mindia.db.session import check_in_transaction
-from mindia.domain.tenants import Usage
-from mindia.library import Library, LibraryTransaction
+from mindia.domain.tenants import ApiKey, Tenant, Usage, User
+from mindia.library import Library, LibraryTransaction, Transaction
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -96,7 +98,6 @@ class AsyncLibrary(_Services):
             PermissionDeniedError: The user is not active.
         """
         thread = self._threads.one()
-        lane: Lane = thread
         try:
             if isinstance(connection, _Own):
                 manager = self._sync.transaction()
@@ -105,7 +106,7 @@ class AsyncLibrary(_Services):
                 thread.take(connection.lock, before=lambda: check_in_transaction(connection))
                 manager = self._sync.transaction(connection=ours)
             async with entered(thread, manager) as library:
-                yield AsyncLibraryTransaction(library, lane)
+                yield AsyncLibraryTransaction(library, thread)
         finally:
             thread.close()
 
@@ -115,6 +116,16 @@ class AsyncLibraryTransaction(_Services):
 
     _sync: LibraryTransaction
 
+    def __init__(self, library: LibraryTransaction, thread: OneThread) -> None:
+        super().__init__(library, thread)
+        self._thread = thread
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncLibraryTransaction]:
+        """Begin a transaction within this one: an exception rolls back to here, and the end commits nothing yet."""
+        async with entered(self._thread, self._sync.transaction()):
+            yield self
+
     async def run(self, function: Callable[[LibraryTransaction], T]) -> T:
         """Run a function in the transaction's thread, and return what it returns.
 
@@ -123,3 +134,36 @@ class AsyncLibraryTransaction(_Services):
                 connection for statements of the host's own.
         """
         return await self._lane.run(lambda: function(self._sync))
+
+
+class AsyncTransaction(Handle):
+    """A transaction over any number of tenants.
+
+    Attributes:
+        tenants: Makes and changes tenants.
+        tasks: Tasks without a tenant.
+    """
+
+    def __init__(self, transaction: Transaction, thread: OneThread) -> None:
+        self._sync = transaction
+        self._thread = thread
+        self.tenants = AsyncTenants(transaction.tenants, thread)
+        self.tasks = AsyncTaskQueue(transaction.tasks, thread)
+
+    def library(self, tenant: Tenant | UUID, *, user: User | ApiKey | UUID | None = None) -> AsyncLibraryTransaction:
+        """Return all that belongs to a tenant, within this transaction.
+
+        Args:
+            tenant: As for `Mindia.library`.
+            user: As for `Mindia.library`.
+        """
+        return AsyncLibraryTransaction(self._sync.library(tenant, user=user), self._thread)
+
+    async def run(self, function: Callable[[Transaction], T]) -> T:
+        """Run a function in the transaction's thread, and return what it returns.
+
+        Args:
+            function: Is called with the synchronous handle of this transaction: `connection` there is the psycopg
+                connection for statements of the host's own.
+        """
+        return await self._thread.run(lambda: function(self._sync))

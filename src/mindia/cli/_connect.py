@@ -61,7 +61,7 @@ def opened(configuration: Configuration, *, password: str | None = None) -> Mind
 
     if configuration.app is not None:
         return _of_host(configuration.app, configuration.import_folder)
-    storage = None if configuration.storage is None else storage_of(configuration.storage)
+    storage = _storage_of(configuration)
     embedder: Embedder | None = _made("embedder", configuration.embedder, _EMBEDDERS)
     describer: Describer | None = _made("describer", configuration.describer, _DESCRIBERS)
     if configuration.home is not None:
@@ -95,6 +95,17 @@ def opened(configuration: Configuration, *, password: str | None = None) -> Mind
         owner=configuration.owner_url,
         settings=configuration.settings,
     )
+
+
+def _storage_of(configuration: Configuration) -> Storage | None:
+    storage = None if configuration.storage is None else storage_of(configuration.storage)
+    if configuration.old_storage is None:
+        return storage
+    if storage is None:
+        raise InvalidError("old_storage says where objects were, so storage must say where they are to be")
+    from mindia.storage.moving import MovingStorage
+
+    return MovingStorage(storage_of(configuration.old_storage), storage)
 
 
 def storage_of(address: str) -> Storage:

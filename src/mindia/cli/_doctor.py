@@ -173,7 +173,7 @@ def _vectors(cli: Cli) -> Iterator[Check]:
         yield Check("search", "warning", str(error), "name the tenant with --tenant to have its vectors looked at")
         return
     if stats.warning is not None:
-        yield Check("search", "warning", stats.warning, "see docs/embedding.md: reindex, or set the embedder in force")
+        yield Check("search", "warning", stats.warning, "see docs/providers.md: reindex, or set the embedder in force")
     elif stats.missing:
         detail = f"{stats.missing} of {stats.items} items have no vector yet, {stats.waiting} wait"
         yield Check("search", "warning", detail, "run `mindia worker`")

@@ -11,6 +11,8 @@ import typer
 from mindia.cli import (
     finding,
     importing,
+    index,
+    keys,
     maintenance,
     setup,
     tasks,
@@ -47,6 +49,8 @@ def application() -> typer.Typer:
         ("maintenance", maintenance.group),
         ("tenants", tenants.group),
         ("users", users.group),
+        ("keys", keys.group),
+        ("index", index.group),
     ):
         commands.add_typer(group, name=name)
     return commands

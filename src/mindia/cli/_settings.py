@@ -22,7 +22,7 @@ CONFIG_FILE = "mindia.toml"
 _PLACES = ("app", "home", "database_url")
 """Each says by itself which library it is; only one of them may be given in one place."""
 
-_TEXTS = (*_PLACES, "owner_url", "storage", "tenant")
+_TEXTS = (*_PLACES, "owner_url", "storage", "old_storage", "tenant")
 _TABLES = ("settings", "embedder", "describer")
 
 
@@ -59,6 +59,7 @@ class Configuration:
         database_url: Connection string of a server, or None. Never shown.
         owner_url: Of the role that owns the tables, or None. Never shown.
         storage: A folder or an address, or None.
+        old_storage: Where objects are while they are moved to `storage`, or None.
         tenant: Name or id of the tenant, or None.
         settings: Limits and times.
         embedder: `type` and arguments of the embedder, or None.
@@ -72,6 +73,7 @@ class Configuration:
     database_url: str | None = attrs.field(repr=False)
     owner_url: str | None = attrs.field(repr=False)
     storage: str | None
+    old_storage: str | None
     tenant: str | None
     settings: Settings
     embedder: Mapping[str, Any] | None
@@ -105,16 +107,17 @@ class Configuration:
         for source in reversed(sources):
             found |= source
         is_from_file = place_source is sources[-1]
-        storage = found.get("storage")
-        if storage is not None and "storage" not in from_flags | from_environment:
-            storage = _from_folder(storage, folder)
+        for name in ("storage", "old_storage"):
+            if name in found and name not in from_flags | from_environment:
+                found[name] = _from_folder(found[name], folder)
         home = found["home"] if place == "home" else None
         return cls(
             app=found["app"] if place == "app" else None,
             home=None if home is None else (folder / Path(home).expanduser() if is_from_file else Path(home)),
             database_url=found["database_url"] if place == "database_url" else None,
             owner_url=found.get("owner_url"),
-            storage=storage,
+            storage=found.get("storage"),
+            old_storage=found.get("old_storage"),
             tenant=found.get("tenant"),
             settings=_settings(flags.settings, environment, from_file.get("settings", {}), file),
             embedder=from_file.get("embedder"),

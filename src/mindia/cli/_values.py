@@ -67,14 +67,32 @@ def time_of(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
+        return _written_out(text) or datetime.now(UTC) - duration_of(text)
+    except (InvalidError, OverflowError):
+        raise InvalidError(
+            f"{text!r} is no time, such as 2026-03-01, 2026-03-01T12:00:00+01:00, or 24h for a day ago"
+        ) from None
+
+
+def moment_of(text: str) -> datetime:
+    """Return a point in time to come: ISO 8601, in UTC where it says nothing else, or a time span from now, `24h`.
+
+    Raises:
+        InvalidError: It is none.
+    """
+    try:
+        return _written_out(text) or datetime.now(UTC) + duration_of(text)
+    except (InvalidError, OverflowError):
+        raise InvalidError(
+            f"{text!r} is no time, such as 2026-03-01, 2026-03-01T12:00:00+01:00, or 24h for a day from now"
+        ) from None
+
+
+def _written_out(text: str) -> datetime | None:
+    try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        try:
-            return datetime.now(UTC) - duration_of(text)
-        except (InvalidError, OverflowError):
-            raise InvalidError(
-                f"{text!r} is no time, such as 2026-03-01, 2026-03-01T12:00:00+01:00, or 24h for a day ago"
-            ) from None
+        return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 

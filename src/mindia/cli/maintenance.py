@@ -12,6 +12,7 @@ from mindia.cli._command import Cli, command, interruptible
 from mindia.cli._exit_codes import ExitCode
 from mindia.cli._output import size_of
 from mindia.cli._values import duration_of
+from mindia.errors import InvalidError
 
 if TYPE_CHECKING:
     from mindia.domain.maintenance import MaintenanceReport
@@ -99,10 +100,65 @@ def verify(
     return ExitCode.OK if report.is_clean else ExitCode.ERROR
 
 
+@command(group, "copy-objects")
+def copy_objects(
+    cli: Cli,
+    *,
+    after: Annotated[str | None, typer.Option(metavar="PLACE", help="The `next` of an earlier run.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many objects.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Objects at once.")] = 4,
+    dry_run: _DryRun = False,
+) -> ExitCode:
+    """Copy objects from the old storage to the new one, of a library that has both; --tenant narrows it down."""
+    from mindia.storage.moving import MovingStorage
+
+    storage = cli.app.storage
+    if not isinstance(storage, MovingStorage):
+        raise InvalidError(
+            "the library has one storage, so there is nothing to move: name where objects were with MINDIA_OLD_STORAGE "
+            "or old_storage in mindia.toml, and where they are to be with storage"
+        )
+    tenant = cli.tenant if cli.configuration.tenant is not None else None
+    with interruptible(cli.out, what="the batch under way") as stop, cli.out.progress("copy") as tell:
+        report = cli.app.maintenance.copy_objects(
+            storage.old,
+            storage.new,
+            tenant=tenant,
+            after=after,
+            limit=limit,
+            concurrency=concurrency,
+            dry_run=dry_run,
+            progress=lambda each: tell(each.copied + each.already_there + each.failed, ""),
+            cancel=stop,
+        )
+    if not cli.out.as_json:
+        cli.out.items(
+            report.problems,
+            columns=("tenant", "object", "detail"),
+            row=lambda each: (each.tenant_id, f"{each.s3_bucket}/{each.s3_key}", each.detail),
+        )
+    cli.out.item(
+        report,
+        shown=(
+            ("would be copied" if dry_run else "copied", report.copied),
+            ("size", size_of(report.bytes_copied)),
+            ("there before", report.already_there),
+            ("failed", report.failed),
+            ("next", report.next),
+            ("error", report.error),
+        ),
+    )
+    if stop.is_set():
+        return ExitCode.INTERRUPTED
+    if report.error is not None:
+        return ExitCode.UNAVAILABLE
+    return ExitCode.ERROR if report.failed else ExitCode.OK
+
+
 @command(group, "remove-deleted-tenants")
-def remove_deleted_tenants(cli: Cli) -> ExitCode:
-    """Remove all that deleted tenants have left."""
-    reports = cli.app.maintenance.remove_deleted_tenants()
+def remove_deleted_tenants(cli: Cli, *, older_than: _OlderThan = None) -> ExitCode:
+    """Remove all that deleted tenants have left; what they have staged a while ago only."""
+    reports = cli.app.maintenance.remove_deleted_tenants(staged_older_than=_span(older_than))
     cli.out.items(
         reports,
         columns=("tenant", "rows", "objects", "size", "complete"),

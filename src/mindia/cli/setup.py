@@ -116,4 +116,6 @@ def _toml(configuration: Configuration) -> str:
         lines.append(f"# that is {redacted(url)}")
     if configuration.storage is not None:
         lines.append(f"storage = {json.dumps(configuration.storage)}")
+    if configuration.old_storage is not None:
+        lines.append(f"old_storage = {json.dumps(configuration.old_storage)}")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import typer
 
 from mindia.cli._command import Cli, command
 from mindia.cli._exit_codes import ExitCode
-from mindia.cli._values import duration_of, uuid_of
+from mindia.cli._values import duration_of, moment_of, uuid_of
 
 if TYPE_CHECKING:
     from mindia.domain.tasks import Task
@@ -52,7 +52,7 @@ def show(cli: Cli, task_id: _Id, *, system: _System = False) -> None:
     """Show a task, and the attempts that failed."""
     tasks = cli.tasks(of_system=system)
     task = tasks.get(uuid_of(task_id))
-    _tell(cli, task)
+    tell_task(cli, task)
     cli.out.items(
         tasks.errors(task),
         columns=("attempt", "failed", "error", "message"),
@@ -73,13 +73,25 @@ def counts(cli: Cli, *, system: _System = False) -> None:
 @command(group, "cancel")
 def cancel(cli: Cli, task_id: _Id, *, system: _System = False) -> None:
     """Call a task off."""
-    _tell(cli, cli.tasks(of_system=system).cancel(uuid_of(task_id)))
+    tell_task(cli, cli.tasks(of_system=system).cancel(uuid_of(task_id)))
 
 
 @command(group, "retry")
 def retry(cli: Cli, task_id: _Id, *, system: _System = False) -> None:
     """Have a task run again that failed or was cancelled."""
-    _tell(cli, cli.tasks(of_system=system).retry(uuid_of(task_id)))
+    tell_task(cli, cli.tasks(of_system=system).retry(uuid_of(task_id)))
+
+
+@command(group, "reschedule")
+def reschedule(
+    cli: Cli,
+    task_id: _Id,
+    when: Annotated[str, typer.Argument(metavar="TIME", help="2026-03-01T03:00, or 2h from now.")],
+    *,
+    system: _System = False,
+) -> None:
+    """Change when a task runs that waits; `0s` is now."""
+    tell_task(cli, cli.tasks(of_system=system).reschedule(uuid_of(task_id), moment_of(when)))
 
 
 @command(group, "wait")
@@ -92,11 +104,12 @@ def wait(
 ) -> ExitCode:
     """Wait until a task has ended: exit code 0 where it was completed, 1 where not, 6 where it still runs."""
     task = cli.tasks(of_system=system).wait(uuid_of(task_id), timeout=duration_of(timeout))
-    _tell(cli, task)
+    tell_task(cli, task)
     return ExitCode.OK if task.status == "completed" else ExitCode.ERROR
 
 
-def _tell(cli: Cli, task: Task) -> None:
+def tell_task(cli: Cli, task: Task) -> None:
+    """Write a task."""
     progress = None if task.progress is None else f"{task.progress:.0%} {task.progress_note or ''}"
     cli.out.item(
         task,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 import typer
 
 from mindia.cli._command import Cli, command
 from mindia.cli._output import size_of
+from mindia.cli._values import metadata_of
 from mindia.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ def list_(cli: Cli) -> None:
         columns=("id", "name", "status", "bucket", "made"),
         row=lambda each: (each.id, each.name, each.status, each.s3_bucket, each.created_at),
     )
+
+
+@command(group, "show")
+def show(cli: Cli, which: _Tenant) -> None:
+    """Show a tenant, and its own limits."""
+    _tell(cli, _found(cli, which))
 
 
 @command(group, "create")
@@ -89,6 +97,26 @@ def set_quota(
     cli.out.item(quota, shown=(("items", max_items), ("size", size)))
 
 
+@command(group, "set-limits")
+def set_limits(
+    cli: Cli,
+    which: _Tenant,
+    limits: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="max_image_bytes=5000000, language=german; none: no own ones."),
+    ] = None,
+) -> None:
+    """Give a tenant limits of its own, in place of all those that it had."""
+    from mindia.domain.tenants import MediaLimits
+
+    known = [field.name for field in attrs.fields(MediaLimits)]
+    given: dict[str, Any] = metadata_of(limits)
+    for name in given:
+        if name not in known:
+            raise InvalidError(f"there is no limit {name!r}; known: {', '.join(known)}")
+    _tell(cli, cli.app.tenants.set_limits(_found(cli, which).id, MediaLimits(**given)))
+
+
 @command(group, "import")
 def import_(
     cli: Cli,
@@ -120,5 +148,9 @@ def _tell(cli: Cli, tenant: Tenant) -> None:
             ("status", tenant.status),
             ("bucket", tenant.s3_bucket),
             ("region", tenant.s3_region),
+            (
+                "limits",
+                {name: value for name, value in attrs.asdict(tenant.limits).items() if value is not None} or None,
+            ),
         ),
     )

@@ -29,6 +29,12 @@ def list_(cli: Cli) -> None:
     )
 
 
+@command(group, "show")
+def show(cli: Cli, user: _User) -> None:
+    """Show a user."""
+    _tell(cli, cli.library.users.get(_id(cli, user)))
+
+
 @command(group, "create")
 def create(
     cli: Cli,

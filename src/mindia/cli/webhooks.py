@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -167,9 +168,35 @@ def deliveries(
     )
 
 
+@command(group, "delivery")
+def delivery(cli: Cli, delivery: _Delivery) -> None:
+    """Show a delivery: what is sent, and the attempts."""
+    found = cli.library.webhooks.delivery(delivery)
+    cli.out.item(
+        found,
+        shown=(
+            ("number", found.id),
+            ("event", found.event_type),
+            ("id", found.event_id),
+            ("endpoint", found.webhook_id),
+            ("status", found.delivery_status),
+            ("attempts", found.attempt_count),
+            ("written", found.created_at),
+            ("next attempt", found.next_attempt_at if found.delivery_status == "pending" else None),
+            ("delivered", found.delivered_at),
+            ("payload", json.dumps(found.payload)),
+        ),
+    )
+    _tell_attempts(cli, delivery)
+
+
 @command(group, "attempts")
 def attempts(cli: Cli, delivery: _Delivery) -> None:
     """List the attempts of a delivery."""
+    _tell_attempts(cli, delivery)
+
+
+def _tell_attempts(cli: Cli, delivery: int) -> None:
     cli.out.items(
         cli.library.webhooks.attempts(delivery),
         columns=("attempt", "began", "outcome", "status", "error", "took"),

@@ -76,6 +76,7 @@ class SearchIndex(EmbeddingIndex):
         Raises:
             InvalidError: An argument is out of range.
             SpaceMismatchError: Vectors alone are asked for, and they are of another model than the embedder.
+            ProviderUnavailableError: The embedder's server is away; by words alone, `mode="text"`, it goes on.
             TenantInactiveError: The tenant is suspended or deleted.
         """
         check_limit(limit)

@@ -57,6 +57,7 @@ class AsyncSearchIndex(AsyncEmbeddingIndex):
         Raises:
             InvalidError: An argument is out of range.
             SpaceMismatchError: Vectors alone are asked for, and they are of another model than the embedder.
+            ProviderUnavailableError: The embedder's server is away; by words alone, `mode="text"`, it goes on.
             TenantInactiveError: The tenant is suspended or deleted.
         """
         return await self._lane.run(
