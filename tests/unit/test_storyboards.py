@@ -100,7 +100,7 @@ def test_what_breaks_off_has_tiles_until_then(container: str, share: float) -> N
 def test_what_breaks_off_behind_its_header_has_tiles_until_then(tmp_path: Path) -> None:
     film = samples.video(audio_codec=None, seconds=4, frame_rate=RATE)
     with (
-        av.open(io.BytesIO(film)) as source,
+        av.open(io.BytesIO(film), "r") as source,
         av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as target,
     ):
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -158,7 +158,7 @@ def test_the_track_is_read_by_another_parser() -> None:
     text = board.webvtt(url)
 
     assert text.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n")
-    with av.open(io.BytesIO(text.encode()), format="webvtt") as container:
+    with av.open(io.BytesIO(text.encode()), "r", format="webvtt") as container:
         cues = [(packet.pts, packet.duration, bytes(packet)) for packet in container.demux() if packet.size]
     assert cues == [
         (round(tile.start_s * 1000), round((tile.end_s - tile.start_s) * 1000),

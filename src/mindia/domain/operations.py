@@ -346,10 +346,16 @@ class Tiles(Operation):
 
     side: int = attrs.field(metadata=WHOLE)
     interval: float | None = attrs.field(
-        default=None, converter=number, validator=attrs.validators.optional(between(0.1, 86_400)), metadata=NUMBER
+        default=None,
+        converter=attrs.converters.optional(number),
+        validator=attrs.validators.optional(between(0.1, 86_400)),
+        metadata=NUMBER,
     )
     end: float | None = attrs.field(
-        default=None, converter=number, validator=attrs.validators.optional(between(0.001, 1_000_000)), metadata=NUMBER
+        default=None,
+        converter=attrs.converters.optional(number),
+        validator=attrs.validators.optional(between(0.001, 1_000_000)),
+        metadata=NUMBER,
     )
 
     @side.validator
