@@ -18,6 +18,7 @@ CLASSES = {
     "services.media_reader": ["MediaReader"],
     "services.uploads": ["MediaUploads"],
     "services.derivatives": ["MediaDerivatives"],
+    "services.storyboards": ["MediaStoryboards"],
     "services.streaming": ["MediaStreams"],
     "services.media_store": ["MediaStore"],
     "services.presets": ["Presets"],

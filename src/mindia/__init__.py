@@ -81,6 +81,8 @@ if _TYPE_CHECKING:
     from mindia.domain.operations import Watermark as Watermark
     from mindia.domain.search import SearchResult as SearchResult
     from mindia.domain.search import SearchResults as SearchResults
+    from mindia.domain.storyboards import Storyboard as Storyboard
+    from mindia.domain.storyboards import StoryboardTile as StoryboardTile
     from mindia.domain.tasks import OnFailure as OnFailure
     from mindia.domain.tasks import Priority as Priority
     from mindia.domain.tasks import Task as Task
@@ -162,6 +164,7 @@ _HOMES = {
         "Resize", "Rotate", "Saturation", "Sepia", "Sharpen", "SmartCrop", "Watermark",
     ),
     "mindia.domain.search": ("SearchResult", "SearchResults"),
+    "mindia.domain.storyboards": ("Storyboard", "StoryboardTile"),
     "mindia.domain.tasks": (
         "OnFailure", "Priority", "Task", "TaskCount", "TaskError", "TaskInput", "TaskStatus", "WorkReport",
     ),

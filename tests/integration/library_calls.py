@@ -295,6 +295,7 @@ CALLS: dict[str, Callable[[Library, Known], object]] = {
     "media.stage": lambda library, _: library.media.stage(samples.image(), filename="quay.jpg"),
     "media.stage_from_url": _stage_from_url,
     "media.save_to": _save,
+    "media.storyboard": lambda library, known: library.media.storyboard(known.film.id, side=16),
     "media.thumbnail": lambda library, known: library.media.thumbnail(known.item),
     "media.transcode": lambda library, known: library.media.transcode(known.film.id),
     "media.update": lambda library, known: library.media.update(known.item, metadata={"place": "Lisbon"}),

@@ -22,7 +22,19 @@ from tests.integration.media_rows import Host, rows, sweep_all
 from tests.integration.test_streams import encode, get
 
 import mindia
-from mindia import Derivative, Image, Library, LocalStorage, Media, Mindia, ProcessingStatus, Resize, Video, Watermark
+from mindia import (
+    Derivative,
+    Image,
+    Library,
+    LocalStorage,
+    Media,
+    Mindia,
+    ProcessingStatus,
+    Resize,
+    Storyboard,
+    Video,
+    Watermark,
+)
 from mindia.errors import ArchiveError, RejectedError, StreamNotReadyError, TooLargeError
 from mindia.media.hls import MASTER
 from mindia.serving import MediaFiles
@@ -143,6 +155,27 @@ def changed(made: Made, path: Path, change: Callable[[Parts], object]) -> Path:
     change(parts)
     path.write_bytes(parts.seal().build())
     return path
+
+
+def test_a_storyboard_arrives_unless_it_does_not_say_where_it_ends(
+    made: Made, elsewhere: Mindia, tmp_path: Path
+) -> None:
+    library = made.app.library(made.app.tenants.create("Films"))
+    film = library.media.add(samples.video(seconds=2), filename="film.mp4")
+    board = library.media.storyboard(film, side=16)
+    archive = made.app.tenants.export(library.tenant_id, tmp_path / "films.zip").path
+
+    imported = elsewhere.library(elsewhere.tenants.import_archive(archive, keep_ids=True).tenant)
+
+    assert imported.media.storyboard(film.id, side=16) == Storyboard.of(imported.media.derivatives(film.id)[0])
+    assert imported.media.storyboard(film.id, side=16).sheet.sha256 == board.sheet.sha256
+    parts = Parts.of(archive)
+    sheet = parts.made("tiles")
+    assert (sheet["operations"], len(board.tiles)) == (board.sheet.operations, 2)
+    sheet["operations"] = sheet["operations"].replace("_end-2", "")
+    archive.write_bytes(parts.seal().build())
+    with pytest.raises(ArchiveError, match=r"'tiles_side-16~.*' is not made of the kind video"):
+        elsewhere.tenants.import_archive(archive, keep_ids=False)
 
 
 @pytest.mark.usefixtures("nothing_is_made")

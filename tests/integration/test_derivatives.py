@@ -327,6 +327,36 @@ def test_a_picture_of_any_item(library: Library, image: Image) -> None:
             call()
 
 
+def test_a_storyboard_is_made_once_and_goes_with_its_video(
+    app: Mindia, library: Library, tenant: Tenant, storage: LocalStorage, image: Image
+) -> None:
+    video = library.media.add(samples.video(seconds=2), filename="film.mp4")
+    made = library.media.storyboard(video, side=32)
+
+    assert library.media.storyboard(video.id, side=32) == made
+    assert library.media.storyboard(video, side=32, interval_s=0.5).sheet != made.sheet
+    assert len(made.tiles) == 2
+    assert get(app, library.media.url(made.sheet))[0] == "200 OK"
+    assert mindia.Storyboard.of(library.media.derivatives(video)[0]) == made
+    library.media.regenerate_derivatives(video)
+    app.run_until_idle()
+    again = library.media.storyboard(video, side=32)
+    assert again.sheet.id != made.sheet.id
+    assert again.tiles == made.tiles
+    assert len([each for each in library.media.derivatives(video) if each.operations.startswith("tiles_")]) == 2
+    for call in (
+        lambda: library.media.storyboard(image), lambda: library.media.storyboard(video, interval_s=0.01),
+        lambda: library.media.storyboard(video, side=5), lambda: library.media.storyboard(video, format="bmp"),
+        lambda: library.media.derive(image, Transformation.parse(made.sheet.operations)),
+    ):  # fmt: skip
+        with pytest.raises(InvalidError):
+            call()
+    library.media.delete(video)
+    app.run_until_idle()
+    app.maintenance.remove_deleted()
+    assert derived(storage, tenant) == set()
+
+
 def test_a_preview_is_the_thumbnail_that_is_there(library: Library) -> None:
     image = library.media.add(samples.image(width=1200, height=800))
     sound = library.media.add(samples.wav())

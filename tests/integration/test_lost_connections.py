@@ -194,6 +194,7 @@ EFFECTS = {
     "media.placeholder": Rows(derivatives=1),
     "media.purge_derivatives": Rows(tasks=1),
     "media.regenerate_derivatives": Rows(tasks=1),
+    "media.storyboard": Rows(derivatives=1),
     "media.thumbnail": Rows(derivatives=1),
     "presets.create": Rows(presets=1),
     "presets.delete": Rows(presets=-1),

@@ -63,6 +63,7 @@ LEAST_ROLE = {
     "media.save_to": VIEWER,
     "media.stage": MEMBER,
     "media.stage_from_url": MEMBER,
+    "media.storyboard": MEMBER,
     "media.thumbnail": MEMBER,
     "media.transcode": MEMBER,
     "media.update": MEMBER,

@@ -30,6 +30,7 @@ from mindia.domain.operations import (
     Sharpen,
     SmartCrop,
     Thumbnail,
+    Tiles,
     Watermark,
 )
 from mindia.domain.transformations import MAX_OPERATIONS, ImageFormat, Quality, Transformation
@@ -76,6 +77,31 @@ def test_a_text_form_comes_back_as_it_was_and_may_stand_in_a_url(operations: lis
     assert Transformation.parse(str(settled)) == settled
 
 
+@given(
+    st.integers(16, 640),
+    st.none() | st.floats(0.1, 86_400),
+    st.none() | st.floats(0.001, 1_000_000),
+    st.sampled_from(ImageFormat),
+)
+def test_the_text_form_of_tiles_comes_back_as_it_was(
+    side: int, interval: float | None, end: float | None, form: ImageFormat
+) -> None:
+    try:
+        tiles = Tiles(side, interval=interval, end=end)
+    except InvalidError:
+        assert interval is not None
+        assert end is not None
+        assert end / interval > 99
+        return
+    made = Transformation(operations=[tiles], format=form).settled()
+
+    assert Transformation.parse(str(made)) == made
+    assert made.ending(None).ending(tiles.end) == made
+    if tiles.end is not None:
+        assert 1 <= tiles.count <= 100
+        assert (tiles.count - 1) * tiles.step_ms < round(tiles.end * 1000) <= tiles.count * tiles.step_ms
+
+
 @given(st.text(alphabet="reszblurto_~-.0123456789,abcdef", max_size=40) | st.text(max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -120,6 +146,11 @@ REFUSED: dict[str, Callable[[], object]] = {
     "no operation": lambda: Transformation(operations=["blur"]),  # type: ignore[list-item]
     "an operation without a name": lambda: Transformation(operations=[Operation()]),
     "a thumbnail of a picture": lambda: Transformation(operations=[Blur(), Thumbnail(100)]),
+    "tiles of a picture": lambda: Transformation(operations=[Tiles(160), Blur()]),
+    "too many tiles": lambda: Tiles(160, interval=1, end=100.1),
+    "a tiny tile": lambda: Tiles(15),
+    "a large tile": lambda: Tiles(641),
+    "no time between tiles": lambda: Tiles(160, interval=0),
     "too many": lambda: Transformation(operations=[Invert()] * (MAX_OPERATIONS + 1)),
     "too long": lambda: Transformation(operations=[Watermark(uuid4(), size=0.123)] * 20),
     "quality 0": lambda: Transformation(quality=0),

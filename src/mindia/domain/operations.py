@@ -5,6 +5,7 @@ The text holds nothing but what a URL may hold as it is (RFC 3986, 2.3): `resize
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar
@@ -33,6 +34,12 @@ from mindia.domain.media import Image
 from mindia.errors import InvalidError
 
 __all__ = ["MAX_SIDE", "Operation"]
+
+MAX_TILES = 100
+"""Of a storyboard."""
+TILES_IN_A_ROW = 10
+MAX_TILE_SIDE = 640
+"""In pixels: a hundred of them are a picture that any format has a place for."""
 
 
 class Fit(StrEnum):
@@ -325,11 +332,67 @@ class Thumbnail(Operation):
             raise InvalidError(f"page must be 1 to 999999, not {shown(value)}")
 
 
+@attrs.frozen
+class Tiles(Operation):
+    """Lays frames of a video out in one picture, ten in a row; the only operation, where it is one.
+
+    Attributes:
+        side: The longest side of a tile, in pixels.
+        interval: Seconds from frame to frame; without it, whole ones, so many that 100 tiles are enough.
+        end: When the last frame is over, in seconds; None as long as nobody has looked.
+    """
+
+    name: ClassVar[str] = "tiles"
+
+    side: int = attrs.field(metadata=WHOLE)
+    interval: float | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(number),
+        validator=attrs.validators.optional(between(0.1, 86_400)),
+        metadata=NUMBER,
+    )
+    end: float | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(number),
+        validator=attrs.validators.optional(between(0.001, 1_000_000)),
+        metadata=NUMBER,
+    )
+
+    @side.validator
+    def _check_side(self, _: object, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not 16 <= value <= MAX_TILE_SIDE:
+            raise InvalidError(f"side of a tile must be 16 to {MAX_TILE_SIDE} pixels, not {shown(value)}")
+
+    def __attrs_post_init__(self) -> None:
+        if self.interval is not None and self.end is not None and self.count > MAX_TILES:
+            raise InvalidError(
+                f"a frame every {self.interval:g} seconds until {self.end:g} makes {self.count} tiles; the limit is "
+                f"{MAX_TILES}: take {math.ceil(self.end * 1000 / MAX_TILES) / 1000:g} seconds or more, or leave it out"
+            )
+
+    @property
+    def step_ms(self) -> int:
+        """Milliseconds from frame to frame; the end must be known."""
+        assert self.end is not None
+        return round(self.interval * 1000) if self.interval else 1000 * math.ceil(self.end / MAX_TILES)
+
+    @property
+    def count(self) -> int:
+        """How many tiles there are; the end must be known."""
+        assert self.end is not None
+        return -(-round(self.end * 1000) // self.step_ms)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many tiles there are in a row, and how many rows; the end must be known."""
+        return min(self.count, TILES_IN_A_ROW), -(-self.count // TILES_IN_A_ROW)
+
+
 OPERATIONS: Mapping[str, type[Operation]] = {
     kind.name: kind
     for kind in (
         Resize, Crop, SmartCrop, Rotate, Flip, Watermark, Blur, Sharpen, Brightness, Contrast, Saturation, Grayscale,
-        Sepia, Invert, Thumbnail,
+        Sepia, Invert, Thumbnail, Tiles,
     )
 }  # fmt: skip
 """By the name in the text form."""

@@ -12,7 +12,7 @@ from uuid import UUID
 import attrs
 
 from mindia.domain._operation import FLAG, TEXT, Operation, check_color, chosen, hex_color, parsed_by, shown
-from mindia.domain.operations import OPERATIONS, Thumbnail, Watermark
+from mindia.domain.operations import OPERATIONS, Thumbnail, Tiles, Watermark
 from mindia.errors import InvalidError
 
 MAX_TEXT = 1000
@@ -149,6 +149,8 @@ class Transformation:
                 raise InvalidError(f"an operation is a Resize, a Blur or the like, not {shown(operation)}")
             if isinstance(operation, Thumbnail) and place:
                 raise InvalidError("a thumbnail is made first, or not at all")
+            if isinstance(operation, Tiles) and len(self.operations) > 1:
+                raise InvalidError("tiles are laid out as they are: there is no other operation")
         if len(self.operations) > MAX_OPERATIONS:
             raise InvalidError(f"there are {len(self.operations)} operations; the limit is {MAX_OPERATIONS}")
         is_number = isinstance(self.quality, int) and not isinstance(self.quality, bool) and 1 <= self.quality <= 100
@@ -263,6 +265,16 @@ class Transformation:
             quality = _STEPS[form][quality]
         background = self.background or ("ffffff" if form is ImageFormat.JPEG else None)
         return attrs.evolve(self, format=form, quality=quality, background=background, animated=self.animated or None)
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """The frames of a video that it lays out, or None where it does something else."""
+        first = next(iter(self.operations), None)
+        return first if isinstance(first, Tiles) else None
+
+    def ending(self, end: float | None) -> Transformation:
+        """Return one whose tiles, if there are any, end at another time; None where nobody has looked."""
+        return self if self.tiles is None else attrs.evolve(self, operations=[attrs.evolve(self.tiles, end=end)])
 
     @property
     def watermarks(self) -> tuple[UUID, ...]:

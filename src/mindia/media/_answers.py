@@ -8,8 +8,11 @@ from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from mindia import errors
 from mindia.domain.media import AudioFacts, DocumentFacts, Facts, ImageFacts, MediaKind, VideoFacts
+from mindia.domain.operations import Tiles
 from mindia.domain.transformations import Transformation
 from mindia.media import sniff
 from mindia.media.deriving import Made
@@ -52,8 +55,21 @@ def made_of(answer: dict[str, Any], filename: str, transformation: Transformatio
         found = sniff.sniff(content[: sniff.HEAD_BYTES])
         is_right = found is not None and found.content_type == transformation.format.content_type
         if is_right and 0 < width < 1 << 17 and 0 < height < 1 << 17:
-            return Made(content, width, height)
+            made = Made(content, width, height, answer.get("end"))
+            if transformation.tiles is None or _is_laid_out(made, transformation.tiles):
+                return made
     raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense")
+
+
+def _is_laid_out(made: Made, asked: Tiles) -> bool:
+    """Tell whether a picture can be of tiles that end when it says."""
+    if made.end is None:
+        return False
+    try:
+        columns, rows = attrs.evolve(asked, end=made.end).grid
+    except errors.InvalidError:
+        return False
+    return made.width % columns == 0 and made.height % rows == 0
 
 
 def tracks_of(answer: dict[str, Any], filename: str) -> VideoTracks:

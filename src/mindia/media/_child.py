@@ -135,6 +135,7 @@ def _answer(request: dict[str, Any], descriptors: list[int], memory_bytes: int) 
                     "content_size": len(made.content),
                     "width": made.width,
                     "height": made.height,
+                    "end": made.end,
                 }
             if "max_side" in request:
                 shots = pictures(

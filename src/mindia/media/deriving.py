@@ -18,6 +18,7 @@ from mindia.media.colours import decoding, orientation, upright_srgb
 from mindia.media.images import quiet, refuse_slow, without_metadata
 from mindia.media.pixels import GAP, Canvas, applied, needed
 from mindia.media.stills import frame_of_video, page_of_document, waveform
+from mindia.media.storyboards import laid_out
 from mindia.media.video import has_pictures
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ class Made:
         content: The file.
         width: In pixels.
         height: In pixels.
+        end: Of tiles, when the last frame of the video is over, in seconds; otherwise None.
     """
 
     content: bytes = attrs.field(repr=False)
     width: int
     height: int
+    end: float | None = None
 
 
 def derive(
@@ -75,6 +78,11 @@ def derive(
     }
     canvas = Canvas(marks=marks, max_pixels=settings.max_derivative_pixels, filename=filename)
     kind = _kind_of(file, filename)
+    if transformation.tiles is not None:
+        if kind.kind is not MediaKind.VIDEO:
+            raise InvalidError(f"{filename!r} is {kind.content_type}: a storyboard is made of a video")
+        sheet, end = laid_out(file, kind, transformation.tiles, canvas, settings)
+        return attrs.evolve(_encoded([sheet], transformation, filename), end=end)
     if kind.kind is MediaKind.IMAGE:
         try:
             return _of_image(file, kind, transformation, canvas, settings)

@@ -184,10 +184,15 @@ def record(session: Session, new: NewDerivative) -> Derivative | None:
     return _write(session, new)
 
 
-def replace(session: Session, new: NewDerivative) -> Derivative | None:
+def replace(session: Session, new: NewDerivative, *, instead_of: str | None = None) -> Derivative | None:
     """Write what was made of an item in place of what was made before by the same operations, if anything was.
 
     The bytes of the older one are put on record for removal.
+
+    Args:
+        session: To write with.
+        new: What is written.
+        instead_of: Other operations, what was made by which goes, too.
 
     Returns:
         None where the item is gone, or what was staged was swept. Then the older one stays, if the caller rolls back.
@@ -198,7 +203,7 @@ def replace(session: Session, new: NewDerivative) -> Derivative | None:
         return None
     if session.repeated and (made := get(session, media, new.operations)) is not None and made.id == new.id:
         return made
-    remove(session, media, [new.operations])
+    remove(session, media, [new.operations, instead_of or new.operations])
     return _write(session, new)
 
 

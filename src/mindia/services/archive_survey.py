@@ -17,7 +17,7 @@ from mindia.config import Settings
 from mindia.db.session import Session, Unit
 from mindia.domain.archives import ArchivedDerivative, ArchivedMedia, ArchivedPreset, ArchivedUser
 from mindia.domain.media import MediaKind
-from mindia.domain.operations import Thumbnail
+from mindia.domain.operations import Thumbnail, Tiles
 from mindia.domain.transformations import Transformation
 from mindia.errors import AlreadyExistsError, ArchiveError, InvalidError
 from mindia.repositories import tenant_transfer
@@ -231,8 +231,10 @@ def _survey_derivatives(
 def _can_be_made(made: ArchivedDerivative, kind: MediaKind) -> bool:
     if made.is_stream:
         return kind is MediaKind.VIDEO
-    operations = Transformation.parse(made.operations).operations
-    return kind is MediaKind.IMAGE or isinstance(next(iter(operations), None), Thumbnail)
+    first = next(iter(Transformation.parse(made.operations).operations), None)
+    if isinstance(first, Tiles):
+        return kind is MediaKind.VIDEO and first.end is not None
+    return kind is MediaKind.IMAGE or isinstance(first, Thumbnail)
 
 
 def _check_object(archive: ArchiveReader, owner: ArchivedMedia | ArchivedDerivative, where: str) -> None:

@@ -15,7 +15,7 @@ import attrs
 from mindia.db.session import OpenTransaction, Session
 from mindia.domain.derivatives import Derivative, PurgeDerivatives, RegenerateDerivatives
 from mindia.domain.media import Document, Image, Media, Video
-from mindia.domain.operations import Operation, Thumbnail
+from mindia.domain.operations import Operation, Thumbnail, Tiles
 from mindia.domain.tasks import Task
 from mindia.domain.transformations import ImageFormat, Quality, Transformation
 from mindia.errors import DatabaseUnavailableError, InvalidError, MindiaError, NotFoundError, ObjectNotFoundError
@@ -216,7 +216,7 @@ class MediaDerivatives(MediaUploads):
         def look(session: Session) -> _Asked:
             item = _item(session, context.tenant_id, media_id)
             settled = resolved(session, context.tenant_id, wanted(item)).settled()
-            return _Asked(item=item, transformation=settled, made=repository.get(session, item, str(settled)))
+            return _Asked(item=item, transformation=settled, made=_there(session, item, settled))
 
         asked = context.as_viewer.run(look)
         if asked.made is not None:
@@ -231,7 +231,7 @@ class MediaDerivatives(MediaUploads):
             return self._make(asked) if asked.made is None else asked.made
 
     def _make(self, asked: _Asked, *, instead: bool = False) -> Derivative:
-        context, item, operations = self._context, asked.item, str(asked.transformation)
+        context, item = self._context, asked.item
         try:
             picture = self._picture(asked)
         except ObjectNotFoundError:
@@ -245,7 +245,7 @@ class MediaDerivatives(MediaUploads):
             new = NewDerivative(
                 id=place.id,
                 media=item,
-                operations=operations,
+                operations=str(asked.transformation.ending(picture.end)),
                 s3_key=key,
                 content_type=form.content_type,
                 file_size=len(picture.content),
@@ -253,7 +253,7 @@ class MediaDerivatives(MediaUploads):
                 width=picture.width,
                 height=picture.height,
             )
-            made = self._recorded(new, instead=instead)
+            made = self._recorded(new, instead_of=asked.made if instead else None)
         except DatabaseUnavailableError:
             raise  # it may be committed all the same: the sweep will see
         except BaseException:
@@ -266,10 +266,10 @@ class MediaDerivatives(MediaUploads):
             raise place.expired()
         return made
 
-    def _recorded(self, new: NewDerivative, *, instead: bool) -> Derivative | None:
+    def _recorded(self, new: NewDerivative, *, instead_of: Derivative | None) -> Derivative | None:
         def work(session: Session) -> Derivative | None:
-            if instead:
-                made = repository.replace(session, new)
+            if instead_of is not None:
+                made = repository.replace(session, new, instead_of=instead_of.operations)
                 if made is None:
                     raise NotFoundError(f"there is no media item {new.media.id}")
                 return made
@@ -363,6 +363,15 @@ def _item(session: Session, tenant_id: UUID, media_id: UUID) -> Media:
     if item is None:
         raise NotFoundError(f"there is no media item {media_id}")
     return item
+
+
+def _there(session: Session, item: Media, settled: Transformation) -> Derivative | None:
+    """Return what was made before; of tiles the record says when they end, which is not known before they are made."""
+    if settled.tiles is None:
+        return repository.get(session, item, str(settled))
+    made = repository.of_items(session, item.tenant_id, [item])
+    tiles = [each for each in made if each.operations.startswith(f"{Tiles.name}_")]
+    return next((each for each in tiles if Transformation.parse(each.operations).ending(None) == settled), None)
 
 
 def _of_image(item: Media, wanted: Transformation) -> Transformation:

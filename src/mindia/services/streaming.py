@@ -16,8 +16,8 @@ from mindia.errors import NotFoundError, ObjectNotFoundError, StreamNotReadyErro
 from mindia.repositories.derivatives import source_of
 from mindia.services import signed_urls
 from mindia.services._keys import derivative_id_in, transcode_key, type_of_derived
-from mindia.services.derivatives import MediaDerivatives
 from mindia.services.signed_urls import StreamUrl
+from mindia.services.storyboards import MediaStoryboards
 from mindia.services.task_queue import TaskQueue
 from mindia.storage.base import DirectStorage
 
@@ -46,7 +46,7 @@ class StreamFile:
     content_type: str
 
 
-class MediaStreams(MediaDerivatives):
+class MediaStreams(MediaStoryboards):
     """Makes streams of the videos of one tenant."""
 
     def transcode(self, video: Media | UUID, *, again: bool = False, priority: int = Priority.NORMAL) -> Task:

@@ -6,13 +6,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from mindia.aio._threads import Lane
-from mindia.aio.services.derivatives import AsyncMediaDerivatives
+from mindia.aio.services.storyboards import AsyncMediaStoryboards
 from mindia.domain.media import Media
 from mindia.domain.tasks import Priority, Task
 from mindia.services.streaming import MediaStreams
 
 
-class AsyncMediaStreams(AsyncMediaDerivatives):
+class AsyncMediaStreams(AsyncMediaStoryboards):
     """Makes streams of the videos of one tenant."""
 
     _sync: MediaStreams
