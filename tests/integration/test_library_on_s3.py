@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from tests.conftest import Roles
 from tests.integration.library_calls import SETTINGS
-from tests.integration.test_streams import encode
+from tests.integration.test_streams import encode, get
 from tests.s3.fixtures import new_bucket, storage_of
 from tests.s3.proxy import Fault, S3Proxy
 from tests.s3.radosgw import S3Server
@@ -23,6 +23,7 @@ from urllib3 import PoolManager
 import mindia
 from mindia import Audio, Disposition, Library, LocalStorage, Mindia, Resize, S3Storage, Tenant, Video
 from mindia.errors import InvalidError, NotFoundError, StorageUnavailableError
+from mindia.serving import MediaFiles
 from mindia.storage._s3_errors import Place
 from mindia.testing import samples
 from mindia.testing.storage import listed, read
@@ -124,6 +125,28 @@ def test_pictures_are_made_once_and_have_an_address_of_the_store(
     app.maintenance.remove_deleted()
     app.maintenance.sweep_staged(older_than=timedelta())
     assert listed(storage, tenant.s3_bucket) == {}
+
+
+def test_a_stream_plays_from_a_store_that_lets_nobody_in(
+    app: Mindia, library: Library, tenant: Tenant, storage: S3Storage
+) -> None:
+    film = library.media.add(samples.video(), filename="film.mp4")
+    encode(library, film)
+    streamed = library.media.get(film.id, type=Video)
+    files, url = MediaFiles(app), library.media.hls_url(streamed)
+    assert streamed.hls_master_key is not None
+
+    master = get(files, url).body.decode()
+    variant = next(line for line in master.splitlines() if line and not line.startswith("#"))
+    index = get(files, f"{url.rpartition('/')[0]}/{variant}").body.decode()
+    (segment,) = (line for line in index.splitlines() if line and not line.startswith("#"))
+
+    folder = f"{streamed.hls_master_key.rpartition('/')[0]}/{variant.rpartition('/')[0]}"
+    with PoolManager(retries=False) as http:
+        answer = http.request("GET", segment)
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "video/mp2t")
+        assert answer.data == read(storage, tenant.s3_bucket, f"{folder}/segment_000.ts")
+        assert http.request("GET", segment.partition("?")[0]).status == 403
 
 
 def test_what_is_deleted_or_never_added_goes(app: Mindia, library: Library, tenant: Tenant, storage: S3Storage) -> None:
