@@ -19,10 +19,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.conftest import own_parsers
 from tests.integration.processes import forked, is_alive, wait_until
 
 import mindia
-from mindia import Library, MemoryStorage, Mindia, Settings
+from mindia import LocalStorage, MemoryStorage, Mindia, Settings
 from mindia.db import _account, embedded
 from mindia.errors import EmbeddedServerError, InvalidError, MissingExtraError, SchemaTooNewError
 from mindia.testing import samples
@@ -271,15 +272,18 @@ def test_without_a_libpq_the_error_names_the_extra_that_brings_one(tmp_path: Pat
     [("av", "film.mp4", "video"), ("av", "song.wav", "video"), ("pypdfium2", "paper.pdf", "pdf")],
 )
 def test_without_its_parser_a_file_is_refused_by_an_error_that_names_the_extra(
-    module: str, filename: str, extra: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    module: str, filename: str, extra: str,
+    application_url: str, storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     source = {"film.mp4": samples.video(), "song.wav": samples.wav(), "paper.pdf": samples.pdf()}[filename]
     # As if it were not installed, in the children that parse too.
     (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingExtraError, match=rf"pip install 'mindia\[{extra}\]'"):
-        library.media.stage(source, filename=filename)
-    assert library.media.stage(samples.image(), filename="cat.jpg").filename == "cat.jpg"
+    with own_parsers(), mindia.connect(application_url, storage=storage) as app:
+        library = app.library(app.tenants.create("Acme"))
+        with pytest.raises(MissingExtraError, match=rf"pip install 'mindia\[{extra}\]'"):
+            library.media.stage(source, filename=filename)
+        assert library.media.stage(samples.image(), filename="cat.jpg").filename == "cat.jpg"
 
 
 @pytest.mark.parametrize("wrong", ["", "a\0b", None, 5, b"home"])
