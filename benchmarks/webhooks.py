@@ -222,8 +222,8 @@ def _flow(place: Place, hanging: int, count: int) -> float:
         place.endpoint(library.tenant_id, "/well")
     committed: dict[str, float] = {}
     with _sender(place, "mindia"):
-        if hanging:
-            _until(lambda: bool(place.came()))
+        first = str(libraries[0].webhooks.emit(Shipped(0)))  # the worker has begun when it arrives
+        _until(lambda: any(event_id == first for _, event_id, _ in place.came()))
         for number in range(count):
             library = libraries[number % len(libraries)]
             event_id = library.webhooks.emit(Shipped(number))
@@ -240,6 +240,7 @@ def _first_attempts(place: Place, sizes: Sizes) -> list[Figure]:
         place.endpoint(library.tenant_id, "/well")
         committed: dict[str, float] = {}
         with _sender(place, "mindia"):
+            _arrivals(place, {str(library.webhooks.emit(Shipped(0))): 0.0})
             time.sleep(1)  # the worker waits, as it mostly does
             for number in range(sizes.singles):
                 event_id = library.webhooks.emit(Shipped(number))
