@@ -273,13 +273,13 @@ def test_without_a_libpq_the_error_names_the_extra_that_brings_one(tmp_path: Pat
 )
 def test_without_its_parser_a_file_is_refused_by_an_error_that_names_the_extra(
     module: str, filename: str, extra: str,
-    application_url: str, storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    database_url: str, storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     source = {"film.mp4": samples.video(), "song.wav": samples.wav(), "paper.pdf": samples.pdf()}[filename]
     # As if it were not installed, in the children that parse too.
     (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')")
     monkeypatch.syspath_prepend(tmp_path)
-    with own_parsers(), mindia.connect(application_url, storage=storage) as app:
+    with own_parsers(), mindia.connect(database_url, storage=storage) as app:
         library = app.library(app.tenants.create("Acme"))
         with pytest.raises(MissingExtraError, match=rf"pip install 'mindia\[{extra}\]'"):
             library.media.stage(source, filename=filename)

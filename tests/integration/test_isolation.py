@@ -299,6 +299,21 @@ def test_what_a_decoder_that_gave_up_did_not_give_back_is_not_missing_for_the_ne
             assert probe(pool, modest, "modest.png").content_type == "image/png"
 
 
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of other processes are set on Linux only")
+def test_a_file_for_which_a_child_has_no_memory_left_is_read_by_a_new_one(pool: ParserPool) -> None:
+    modest = samples.image("PNG", width=3_000, height=3_000)
+    for _ in range(Settings().parser_processes + 1):
+        probe(pool, FILES["still.png"], "still.png")
+    before = children(pool)
+    for pid in before:  # as if what they have read had left nothing of it
+        resource.prlimit(pid, resource.RLIMIT_DATA, (1_000_000, 1_000_000))
+
+    assert probe(pool, modest, "modest.png").content_type == "image/png"
+
+    assert len(children(pool)) <= Settings().parser_processes + 1
+    assert len(set(before) - set(children(pool))) == 1
+
+
 def test_a_declared_type_of_any_length_is_a_contradiction_and_no_crash(pool: ParserPool) -> None:
     file = io.BytesIO(FILES["still.png"])
     for declared in ("image/png" * 30_000, "x" * 300_000):

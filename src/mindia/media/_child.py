@@ -157,6 +157,7 @@ def _answer(request: dict[str, Any], descriptors: list[int], memory_bytes: int) 
             "code": TooLargeError.code,
             "message": f"{filename!r} needs more than {memory_bytes} bytes of memory to be read "
             "(Settings.parser_memory_bytes)",
+            "wants_memory": True,
         }
     return {
         "content_type": probed.content_type,

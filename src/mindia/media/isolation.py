@@ -192,11 +192,19 @@ class ParserPool:
         for child in children:
             child.end()
 
-    def _take(self) -> _Child:
-        """Return a child that nobody uses; one more is kept warm for the time when this one fails."""
+    def _take(self, *, fresh: bool = False) -> _Child:
+        """Return a child that nobody uses; one more is kept warm for the time when this one fails.
+
+        Args:
+            fresh: Whether it must be one that has not looked at a file yet.
+        """
         with self._lock:
             if self._closed:
                 raise errors.ClosedError("this application is closed")
+            if fresh:
+                child = _Child(self._settings.parser_memory_bytes)
+                self._children.add(child)
+                return child
             while len(self._free) < 2 and len(self._children) <= self._settings.parser_processes:
                 child = _Child(self._settings.parser_memory_bytes)
                 self._children.add(child)
@@ -224,6 +232,7 @@ class _Pending:
         self._files = files
         self._spool_memory_bytes = spool_memory_bytes
         self._child: _Child | None = None
+        self._was_used = False
         self._deadline = 0.0
 
     def __enter__(self) -> Self:
@@ -251,6 +260,11 @@ class _Pending:
                 # there is no more time than for one try.
                 self._ask()
                 answer = self._answer()
+            if answer.pop("wants_memory", False) and self._was_used:
+                # What files before have left behind is not this one's doing.
+                self._ask(fresh=True)
+                answer = self._answer()
+        answer.pop("wants_memory", None)
         return answer
 
     def __exit__(
@@ -259,8 +273,8 @@ class _Pending:
         self._drop()  # one that has not answered is still at work on what nobody wants to know any more
         self._pool._places.release()
 
-    def _ask(self) -> None:
-        self._child = self._pool._take()
+    def _ask(self, *, fresh: bool = False) -> None:
+        self._child = self._pool._take(fresh=fresh)
         try:
             with ExitStack() as stack:
                 descriptors = [
@@ -282,7 +296,8 @@ class _Pending:
         except BaseException:
             self._drop()
             raise
-        if answer.pop("worn", False):
+        self._was_used, self._child.is_used = self._child.is_used, True
+        if answer.pop("worn", False) or (self._was_used and answer.get("wants_memory")):
             self._drop()
         else:
             self._pool._give_back(self._child)
@@ -314,6 +329,12 @@ class _Pending:
 
 
 class _Child:
+    """A process that parses.
+
+    Attributes:
+        is_used: Whether it has looked at a file.
+    """
+
     def __init__(self, memory_bytes: int) -> None:
         from multiprocessing.spawn import get_executable  # costs more than the rest of this module
 
@@ -337,6 +358,7 @@ class _Child:
                     "multiprocessing.set_executable, or trust what you take in (Settings.isolate_parsers)"
                 ) from error
         self._channel = ours
+        self.is_used = False
 
     @property
     def pid(self) -> int:
