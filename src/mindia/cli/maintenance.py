@@ -93,11 +93,7 @@ def verify(
             ("error", report.error),
         ),
     )
-    if stop.is_set():
-        return ExitCode.INTERRUPTED
-    if report.error is not None:
-        return ExitCode.UNAVAILABLE
-    return ExitCode.OK if report.is_clean else ExitCode.ERROR
+    return _ended(report.error, is_stopped=stop.is_set(), is_fine=report.is_clean)
 
 
 @command(group, "copy-objects")
@@ -148,11 +144,7 @@ def copy_objects(
             ("error", report.error),
         ),
     )
-    if stop.is_set():
-        return ExitCode.INTERRUPTED
-    if report.error is not None:
-        return ExitCode.UNAVAILABLE
-    return ExitCode.ERROR if report.failed else ExitCode.OK
+    return _ended(report.error, is_stopped=stop.is_set(), is_fine=not report.failed)
 
 
 @command(group, "remove-deleted-tenants")
@@ -228,3 +220,11 @@ def _tell(cli: Cli, report: MaintenanceReport) -> ExitCode:
         ),
     )
     return ExitCode.UNAVAILABLE if report.failed else ExitCode.OK
+
+
+def _ended(error: Exception | str | None, *, is_stopped: bool, is_fine: bool) -> ExitCode:
+    if is_stopped:
+        return ExitCode.INTERRUPTED
+    if error is not None:
+        return ExitCode.UNAVAILABLE
+    return ExitCode.OK if is_fine else ExitCode.ERROR

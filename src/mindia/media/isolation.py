@@ -192,19 +192,11 @@ class ParserPool:
         for child in children:
             child.end()
 
-    def _take(self, *, fresh: bool = False) -> _Child:
-        """Return a child that nobody uses; one more is kept warm for the time when this one fails.
-
-        Args:
-            fresh: Whether it must be one that has not looked at a file yet.
-        """
+    def _take(self) -> _Child:
+        """Return a child that nobody uses; one more is kept warm for the time when this one fails."""
         with self._lock:
             if self._closed:
                 raise errors.ClosedError("this application is closed")
-            if fresh:
-                child = _Child(self._settings.parser_memory_bytes)
-                self._children.add(child)
-                return child
             while len(self._free) < 2 and len(self._children) <= self._settings.parser_processes:
                 child = _Child(self._settings.parser_memory_bytes)
                 self._children.add(child)
@@ -214,6 +206,17 @@ class ParserPool:
     def _give_back(self, child: _Child) -> None:
         with self._lock:
             self._free.append(child)
+
+    def _replace(self, child: _Child) -> _Child:
+        """Return a child that has not looked at a file yet, in place of another one, which is ended."""
+        with self._lock:
+            if self._closed:
+                raise errors.ClosedError("this application is closed")
+            new = _Child(self._settings.parser_memory_bytes)
+            self._children.add(new)
+            self._children.discard(child)
+        child.end()
+        return new
 
     def _discard(self, child: _Child) -> None:
         with self._lock:
@@ -232,7 +235,6 @@ class _Pending:
         self._files = files
         self._spool_memory_bytes = spool_memory_bytes
         self._child: _Child | None = None
-        self._was_used = False
         self._deadline = 0.0
 
     def __enter__(self) -> Self:
@@ -260,11 +262,6 @@ class _Pending:
                 # there is no more time than for one try.
                 self._ask()
                 answer = self._answer()
-            if answer.pop("wants_memory", False) and self._was_used:
-                # What files before have left behind is not this one's doing.
-                self._ask(fresh=True)
-                answer = self._answer()
-        answer.pop("wants_memory", None)
         return answer
 
     def __exit__(
@@ -273,8 +270,8 @@ class _Pending:
         self._drop()  # one that has not answered is still at work on what nobody wants to know any more
         self._pool._places.release()
 
-    def _ask(self, *, fresh: bool = False) -> None:
-        self._child = self._pool._take(fresh=fresh)
+    def _ask(self, child: _Child | None = None) -> None:
+        self._child = child or self._pool._take()
         try:
             with ExitStack() as stack:
                 descriptors = [
@@ -296,8 +293,12 @@ class _Pending:
         except BaseException:
             self._drop()
             raise
-        self._was_used, self._child.is_used = self._child.is_used, True
-        if answer.pop("worn", False) or (self._was_used and answer.get("wants_memory")):
+        was_used, self._child.is_used = self._child.is_used, True
+        if answer.pop("wants_memory", False) and was_used:
+            # What the files before have left behind is not this one's doing.
+            self._ask(self._pool._replace(self._child))
+            return self._answer()
+        if answer.pop("worn", False):
             self._drop()
         else:
             self._pool._give_back(self._child)

@@ -104,7 +104,7 @@ class DerivedExport:
                     created_at=row.created_at,
                 )
             except (ObjectNotFoundError, InvalidError, ValueError):
-                return  # it is made again when it is asked for
+                return  # missing, changed, or so that a field does not take it: it is made again when it is asked for
             line = derivative_line(made)
             if len(line) > MAX_LINE_BYTES:
                 return

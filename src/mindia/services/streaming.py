@@ -24,7 +24,6 @@ from mindia.storage.base import DirectStorage
 if TYPE_CHECKING:
     from mindia.worker.context import TaskContext
 
-_MAX_PLAYLIST_BYTES = 1 << 22
 _LONGEST = timedelta(days=7)
 """As long as an object store signs for."""
 
@@ -134,6 +133,7 @@ class MediaStreams(MediaStoryboards):
 
     def _signed_playlist(self, bucket: str, key: str, granted: StreamUrl) -> StreamFile:
         from mindia.media.hls import rewritten
+        from mindia.media.hls_files import MAX_PLAYLIST_BYTES
 
         storage = self._context.storage
         assert isinstance(storage, DirectStorage)
@@ -150,7 +150,7 @@ class MediaStreams(MediaStoryboards):
             )
 
         with storage.open(bucket, key) as file:
-            playlist = file.read(_MAX_PLAYLIST_BYTES).decode()
+            playlist = file.read(MAX_PLAYLIST_BYTES).decode()
         content = rewritten(playlist, url_of).encode()
         return StreamFile(
             name=granted.name, file=io.BytesIO(content), size=len(content), content_type=type_of_derived(key)
