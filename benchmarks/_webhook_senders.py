@@ -18,8 +18,7 @@ from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction
 from mindia.delivery.recording import complete
-from mindia.delivery.secrets import SecretBox
-from mindia.delivery.signing import headers
+from mindia.delivery.signer import Signer
 from mindia.domain.webhooks import Attempt, AttemptOutcome, ClaimedDelivery
 from mindia.repositories import webhook_outbox
 
@@ -35,7 +34,7 @@ class _Outbox:
         self._settings = settings
         self._database = Database(url, settings=settings)
         self._unit = OwnTransaction(self._database, ACROSS_TENANTS)
-        self._box = SecretBox(settings)
+        self._signer = Signer(settings)
 
     def claim(self, limit: int) -> list[ClaimedDelivery]:
         with self._database.transaction(ACROSS_TENANTS, single=True) as session:
@@ -57,16 +56,12 @@ class _Outbox:
                 here.session.trust_env = False  # looking for proxies in the environment costs time
                 here.session.mount("http://", requests.adapters.HTTPAdapter(pool_connections=100))
             started_at, begun = datetime.now(UTC), time.monotonic()
-            secrets = [
-                self._box.open(sealed, tenant_id=delivery.tenant_id, webhook_id=delivery.webhook_id)
-                for sealed in delivery.sealed_secrets
-            ]
             outcome, status = AttemptOutcome.FAILED, None
             try:
                 response = here.session.post(
                     delivery.url,
                     data=delivery.body,
-                    headers=headers(delivery, secrets, at=started_at),
+                    headers=self._signer.headers(delivery, at=started_at),
                     timeout=_TIMEOUT_S,
                     allow_redirects=False,
                 )

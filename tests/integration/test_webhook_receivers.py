@@ -63,11 +63,11 @@ def test_a_receiver_of_the_docs_takes_what_is_signed_and_nothing_else(
     framework: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent = delivery(_BODY)
-    headers = signing.headers(sent, [signing.new_secret(), signing.secret_of(SECRET)])
+    headers = signing.headers(sent, [signing.keyed(key) for key in (signing.new_secret(), signing.secret_of(SECRET))])
 
     assert asked(framework, headers) == 204
     assert capsys.readouterr().out == f"{sent.event_id} image.uploaded {{'media_id': '7'}}\n"
     assert asked(framework, headers, _BODY + b" ") == 401
     assert asked(framework, {}) == 401
-    assert asked(framework, signing.headers(sent, [signing.new_secret()])) == 401
+    assert asked(framework, signing.headers(sent, [signing.keyed(signing.new_secret())])) == 401
     assert capsys.readouterr().out == ""

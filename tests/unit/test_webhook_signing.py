@@ -62,7 +62,7 @@ def delivery(body: bytes = BODY, event_id: UUID | None = None) -> ClaimedDeliver
 def test_the_signature_is_that_of_the_specification() -> None:
     secret = signing.secret_of(SECRET)
 
-    assert signing.signature(secret, message_id=MESSAGE, timestamp=1614265330, body=BODY) == SIGNATURE
+    assert signing.signature(signing.keyed(secret), message_id=MESSAGE, timestamp=1614265330, body=BODY) == SIGNATURE
     assert signing.shown(secret) == SECRET
 
 
@@ -100,7 +100,7 @@ def test_the_peer_verifies_what_is_sent() -> None:
     body = json.dumps({"type": "image.uploaded", "data": {"filename": "Größe 🐈.jpg"}}, ensure_ascii=False).encode()
     secrets = [signing.new_secret(), signing.new_secret()]
 
-    headers = signing.headers(delivery(body), secrets)
+    headers = signing.headers(delivery(body), [signing.keyed(secret) for secret in secrets])
 
     for secret in secrets:
         assert Peer(signing.shown(secret)).verify(body, headers) == json.loads(body)
@@ -171,7 +171,7 @@ def test_another_body_is_refused(body: object) -> None:
 @pytest.mark.parametrize("body", [b"not JSON", b"\xff\xfe", b"[" * 100_000, b"", b"9" * 10_000])
 def test_a_body_that_is_no_json_is_refused_although_it_is_signed(body: bytes) -> None:
     secret = signing.secret_of(SECRET)
-    headers = signing.headers(delivery(body), [secret], at=SENT_AT)
+    headers = signing.headers(delivery(body), [signing.keyed(secret)], at=SENT_AT)
 
     with pytest.raises(WebhookSignatureError, match="no JSON"):
         verify(body, headers)
@@ -218,7 +218,7 @@ def test_nothing_but_one_kind_of_error_comes_of_what_is_sent(body: object, heade
 @given(st.binary(max_size=200), st.lists(st.binary(min_size=24, max_size=64), min_size=1, max_size=3))
 def test_whatever_is_signed_is_verified_with_each_secret_and_with_no_other(body: bytes, secrets: list[bytes]) -> None:
     payload = json.dumps({"type": "a.b", "data": body.hex()}).encode()
-    headers = signing.headers(delivery(payload), secrets, at=SENT_AT)
+    headers = signing.headers(delivery(payload), [signing.keyed(secret) for secret in secrets], at=SENT_AT)
 
     for secret in secrets:
         message = verify(payload, headers, signing.shown(secret))

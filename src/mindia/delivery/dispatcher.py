@@ -11,16 +11,13 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import attrs
-
+from mindia._ids import uuid7s
 from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction
@@ -31,8 +28,8 @@ from mindia.errors import DatabaseError, MindiaError, MissingExtraError
 from mindia.repositories import webhook_outbox, workers
 
 if TYPE_CHECKING:
-    from mindia.delivery.secrets import SecretBox
     from mindia.delivery.sender import Sender
+    from mindia.delivery.signer import Signer
 
 _GRACE_S = 1.0
 _SLOW_S = 1.0
@@ -57,9 +54,6 @@ _SOON_S = 1.0
 """What becomes due within that time is waited for by `run_until_idle`."""
 
 _log = logging.getLogger("mindia.webhooks")
-
-_Run = Callable[[Callable[[], "_Round"]], Awaitable["_Round"]]
-"""Runs something in the thread that goes to the outbox."""
 
 
 class Dispatcher:
@@ -121,15 +115,14 @@ class Dispatcher:
         """
         if not self._can_sign():
             return
-        first = self._outbox.round([], limit=self._settings.webhook_concurrency)
-        assert first.claim is not None
-        if not first.claim.deliveries and first.claim.after is None and not _is_soon(first.claim):
+        first = self._outbox.claim(limit=self._settings.webhook_concurrency)
+        if not first.deliveries and first.after is None and not _is_soon(first):
             return
         failed: list[BaseException] = []
 
         def work() -> None:
             try:
-                asyncio.run(self._work(first=first.claim, until_idle=True))
+                asyncio.run(self._work(first=first, until_idle=True))
             except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 failed.append(error)
 
@@ -165,109 +158,108 @@ class Dispatcher:
         self._hand.news.set()
 
     async def _work(self, *, first: Claim | None = None, until_idle: bool = False) -> None:
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, thread_name_prefix="mindia-outbox") as threads:
-            async with AsyncExitStack() as stack:
-                self._hand = _Hand(self._settings, stack, self.outcomes)
-                self._loop = loop
-                try:
-                    if first is not None:
-                        await self._hand.take(first)
-                    await self._rounds(lambda work: loop.run_in_executor(threads, work), until_idle=until_idle)
-                finally:
-                    self._loop = None
-                    await self._hand.let_go()
-
-    async def _rounds(self, run: _Run, *, until_idle: bool) -> None:
-        hand = self._hand
-        renew_at = time.monotonic() + self._lease_s / 3
-        stop_at: float | None = None
-        is_waiting = False
-        while True:
-            if self._stopping and stop_at is None:
-                stop_at = time.monotonic() + self._shutdown_timeout_s
-            if stop_at is not None and (hand.is_empty or time.monotonic() >= stop_at):
-                break
-            hand.news.clear()
-            limit = hand.room() if stop_at is None else 0
-            ended = hand.take_ended()
-            renews = time.monotonic() >= renew_at
+        async with AsyncExitStack() as stack:
+            self._hand = _Hand(self._settings, stack, self.outcomes)
+            self._loop = asyncio.get_running_loop()
             try:
-                done = await run(
-                    partial(
-                        self._outbox.round,
-                        ended,
-                        limit=limit,
-                        renewed=hand.deliveries if renews else (),
-                        is_waiting=None if until_idle else is_waiting,
-                    )
-                )
-            except DatabaseError as error:
-                hand.ended = [*ended, *hand.ended]
-                if until_idle:
-                    raise
-                _log.warning("the outbox cannot be reached: %s", error)
-                await asyncio.sleep(_AGAIN_S)
-                continue
-            hand.recorded(ended, done.recorded)
-            if renews:
-                hand.lost(done.lost)
-                renew_at = time.monotonic() + self._lease_s / 3
-            claim = done.claim
-            if claim is not None:
+                if first is not None:
+                    await self._hand.take(first)
+                await self._rounds(until_idle=until_idle)
+            finally:
+                self._loop = None
+                await self._hand.let_go()
+
+    async def _rounds(self, *, until_idle: bool) -> None:
+        """Claim and record, side by side: no claim waits for the disk that an end is written to."""
+        both = [
+            asyncio.create_task(self._claiming(until_idle=until_idle)),
+            asyncio.create_task(self._recording(until_idle=until_idle)),
+        ]
+        try:
+            await asyncio.gather(*both)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.wait(both)
+        await self._give_back()
+
+    async def _claiming(self, *, until_idle: bool) -> None:
+        hand = self._hand
+        is_waiting = False
+        while not self._stopping:
+            hand.news.clear()
+            claim = None
+            if limit := hand.room():
+                try:
+                    told = None if until_idle else is_waiting
+                    claim = await asyncio.to_thread(self._outbox.claim, limit=limit, is_waiting=told)
+                except DatabaseError as error:
+                    if until_idle:
+                        raise
+                    _log.warning("the outbox cannot be reached: %s", error)
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
                 await hand.take(claim)
                 found = len(claim.deliveries)
                 was_waiting, is_waiting = is_waiting, not found or (is_waiting and found <= _FEW)
                 has_more = claim.after is not None or (is_waiting and not was_waiting and not until_idle)
                 if until_idle and not found and hand.is_empty and claim.after is None and not _is_soon(claim):
-                    return
+                    break
                 if has_more and hand.room():
                     continue
-            await self._pause(claim, renew_at=renew_at, stop_at=stop_at)
-        await self._give_back(run)
+            wait_s = self._settings.poll.total_seconds()
+            if claim is not None and claim.wait is not None:
+                wait_s = min(wait_s, claim.wait.total_seconds())
+            await hand.pause(hand.news, wait_s)
+        hand.is_last = True
+        hand.ends.set()
 
-    async def _pause(self, claim: Claim | None, *, renew_at: float, stop_at: float | None) -> None:
+    async def _recording(self, *, until_idle: bool) -> None:
         hand = self._hand
-        now = time.monotonic()
-        pause_s = min(self._settings.poll.total_seconds(), renew_at - now)
-        if stop_at is not None:
-            pause_s = min(pause_s, stop_at - now)
-        if claim is not None and claim.wait is not None:
-            pause_s = min(pause_s, claim.wait.total_seconds())
-        if hand.held:
-            pause_s = min(pause_s, _HELD_S)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, pause_s)):
-                await hand.news.wait()
-        if hand.is_busy:
-            await asyncio.sleep(_GATHER_S)
+        renew_at = time.monotonic() + self._lease_s / 3
+        stop_at: float | None = None
+        while True:
+            if hand.is_last and stop_at is None:
+                stop_at = time.monotonic() + self._shutdown_timeout_s
+            if stop_at is not None and (hand.is_empty or time.monotonic() >= stop_at):
+                break
+            hand.ends.clear()
+            ended = hand.take_ended()
+            renewed = hand.deliveries if time.monotonic() >= renew_at else ()
+            try:
+                if ended:
+                    hand.recorded(await asyncio.to_thread(self._outbox.record, ended))
+                if renewed:
+                    hand.lost(await asyncio.to_thread(self._outbox.renew, renewed))
+            except DatabaseError as error:
+                hand.put_back()
+                if until_idle:
+                    raise
+                _log.warning("the outbox cannot be reached: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if renewed:
+                renew_at = time.monotonic() + self._lease_s / 3
+            wait_s = (renew_at if stop_at is None else min(renew_at, stop_at)) - time.monotonic()
+            await hand.pause(hand.ends, min(wait_s, _HELD_S) if hand.held else wait_s)
 
-    async def _give_back(self, run: _Run) -> None:
+    async def _give_back(self) -> None:
         """Let others have what is still under way."""
         left = await self._hand.let_go()
         if left:
             _log.warning("%d deliveries were still under way; they are for other workers", len(left))
         try:
-            ended = self._hand.take_ended(with_held=True)
-            done = await run(partial(self._outbox.round, ended, limit=0, is_waiting=False))
-            self._hand.recorded(ended, done.recorded)
+            if ended := self._hand.take_ended(with_held=True):
+                self._hand.recorded(await asyncio.to_thread(self._outbox.record, ended))
+            await asyncio.to_thread(self._outbox.wait_no_more)
             if left:
-                await run(partial(self._outbox.give_back, left))
+                await asyncio.to_thread(self._outbox.give_back, left)
         except DatabaseError as error:
             _log.warning("deliveries cannot be given back, they come again after their lease: %s", error)
 
 
-@attrs.frozen(kw_only=True)
-class _Round:
-    """What came of a round to the outbox."""
-
-    recorded: Sequence[Recorded]
-    lost: Sequence[ClaimedDelivery] = ()
-    claim: Claim | None = None
-
-
 class _Outbox:
-    """The outbox, as one worker goes to it: always from one thread at a time."""
+    """The outbox, as one worker goes to it: one claim at a time, and beside it one end or renewal at a time."""
 
     def __init__(self, database: Database, settings: Settings, worker_id: UUID | None) -> None:
         self._database = database
@@ -277,64 +269,67 @@ class _Outbox:
         self._is_waiting = False
         self._after: UUID | None = None
 
-    def round(
-        self,
-        ended: Sequence[Attempt],
-        *,
-        limit: int,
-        renewed: Sequence[ClaimedDelivery] = (),
-        is_waiting: bool | None = None,
-    ) -> _Round:
-        """Record ends, renew leases, take what is due.
+    def claim(self, *, limit: int, is_waiting: bool | None = None) -> Claim:
+        """Take what is due.
 
         Args:
-            ended: Attempts that have ended.
             limit: How many deliveries are wanted.
-            renewed: Whose leases are renewed.
             is_waiting: Whether the worker is to be told of events that are written; None for as before.
         """
-        recorded: Sequence[Recorded] = ()
-        lost: Sequence[ClaimedDelivery] = ()
-        lease = self._settings.webhook_lease
-        if ended:
-            recorded = self._unit.run(lambda session: complete(session, ended, settings=self._settings))
-        if renewed:
-            kept = self._unit.run(lambda session: webhook_outbox.renew(session, renewed, lease=lease))
-            lost = [delivery for delivery in renewed if delivery.id not in kept]
-        worker_id = self._worker_id
-        if worker_id is not None and is_waiting is not None and is_waiting is not self._is_waiting:
-            # Before the claim: what is written before others see it is found by that.
-            self._unit.run(
-                lambda session: session.batch([workers.awaiting_events(worker_id, is_waiting=is_waiting)]), single=True
-            )
-            self._is_waiting = is_waiting
-        claim = None
-        if limit:
-            # Not tried again after a lost connection: what was claimed by then waits for its lease, and more would.
-            with self._database.transaction(ACROSS_TENANTS, single=True) as session:
-                claim = webhook_outbox.claim(session, limit=limit, lease=lease, after=self._after)
-            self._after = claim.after
-        return _Round(recorded=recorded, lost=lost, claim=claim)
+        if is_waiting is not None:
+            self._tell(is_waiting=is_waiting)  # before the claim: what is written before others see it is found by that
+        # Not tried again after a lost connection: what was claimed by then waits for its lease, and more would.
+        with self._database.transaction(ACROSS_TENANTS, single=True) as session:
+            claim = webhook_outbox.claim(session, limit=limit, lease=self._settings.webhook_lease, after=self._after)
+        self._after = claim.after
+        return claim
 
-    def give_back(self, deliveries: Sequence[ClaimedDelivery]) -> _Round:
+    def record(self, ended: Sequence[Attempt]) -> Sequence[Recorded]:
+        """Record attempts that have ended, and return what became of each."""
+        return self._unit.run(lambda session: complete(session, ended, settings=self._settings))
+
+    def renew(self, deliveries: Sequence[ClaimedDelivery]) -> list[ClaimedDelivery]:
+        """Renew leases, and return the deliveries that are somebody else's by now."""
+        lease = self._settings.webhook_lease
+        kept = self._unit.run(lambda session: webhook_outbox.renew(session, deliveries, lease=lease))
+        return [delivery for delivery in deliveries if delivery.id not in kept]
+
+    def wait_no_more(self) -> None:
+        """Have the worker not be told of events."""
+        self._tell(is_waiting=False)
+
+    def give_back(self, deliveries: Sequence[ClaimedDelivery]) -> None:
         """Let others have deliveries that were not sent to the end."""
         self._unit.run(lambda session: webhook_outbox.give_back(session, deliveries))
-        return _Round(recorded=())
+
+    def _tell(self, *, is_waiting: bool) -> None:
+        worker_id = self._worker_id
+        if worker_id is None or is_waiting is self._is_waiting:
+            return
+        self._unit.run(
+            lambda session: session.batch([workers.awaiting_events(worker_id, is_waiting=is_waiting)]), single=True
+        )
+        self._is_waiting = is_waiting
 
 
 class _Hand:
     """What is under way.
 
     Attributes:
-        news: Is set when something ended, and when the outbox is to be looked at.
+        news: Is set when the outbox is to be looked at: more may be there, or there is room for more.
+        ends: Is set when something ended.
         ended: Attempts that have ended and are not on record.
         held: Those among them that cannot be recorded now.
+        is_last: Whether nothing more is claimed.
     """
 
     def __init__(self, settings: Settings, stack: AsyncExitStack, outcomes: Counter[AttemptOutcome]) -> None:
         self.news = asyncio.Event()
+        self.ends = asyncio.Event()
+        self.is_last = False
         self.ended: list[Attempt] = []
         self.held: list[Attempt] = []
+        self._recording: list[Attempt] = []
         self._held_until = 0.0
         self._waiting: deque[ClaimedDelivery] = deque()
         self._feeding: asyncio.Task[None] | None = None
@@ -344,12 +339,13 @@ class _Hand:
         self._outcomes = outcomes
         self._most = min(_SLOW_FACTOR * settings.webhook_concurrency, _sockets())
         self._sender: Sender | None = None
-        self._box: SecretBox | None = None
+        self._signer: Signer | None = None
+        self._attempt_ids = uuid7s()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is under way, and all that was is on record."""
-        return not (self._waiting or self._flying or self.ended or self.held)
+        return not (self._waiting or self._flying or self.ended or self.held or self._recording)
 
     @property
     def is_busy(self) -> bool:
@@ -361,6 +357,14 @@ class _Hand:
         """Those that are leased."""
         ended = (attempt.delivery for attempt in (*self.ended, *self.held))
         return [*self._waiting, *(delivery for delivery, _ in self._flying.values()), *ended]
+
+    async def pause(self, event: asyncio.Event, wait_s: float) -> None:
+        """Wait for an event, so long at most; where more will come in a moment, for that as well."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, wait_s)):
+                await event.wait()
+        if self.is_busy:
+            await asyncio.sleep(_GATHER_S)
 
     def room(self) -> int:
         """Return how many more may be claimed; none where so few could that it is better to wait for more."""
@@ -382,14 +386,22 @@ class _Hand:
             self._feeding = asyncio.create_task(self._feed())
 
     def take_ended(self, *, with_held: bool = False) -> list[Attempt]:
-        """Take out what is to be recorded now."""
+        """Take out what is to be recorded now; `recorded` or `put_back` is called next."""
         ended, self.ended = self.ended, []
         if self.held and (with_held or time.monotonic() >= self._held_until):
             ended, self.held = self.held + ended, []
+        self._recording = ended
         return ended
 
-    def recorded(self, ended: Sequence[Attempt], recorded: Sequence[Recorded]) -> None:
+    def put_back(self) -> None:
+        """Have what was taken out be recorded later."""
+        self.ended = [*self._recording, *self.ended]
+        self._recording = []
+
+    def recorded(self, recorded: Sequence[Recorded]) -> None:
         """Take note of what is on record, and of what has to be told again."""
+        ended, self._recording = self._recording, []
+        self.news.set()  # its endpoints may have more
         for attempt, what in zip(ended, recorded, strict=True):
             match what:
                 case Recorded.RECORDED:
@@ -430,41 +442,37 @@ class _Hand:
 
     async def _open(self) -> None:
         try:
-            from mindia.delivery.secrets import SecretBox
             from mindia.delivery.sender import Sender
+            from mindia.delivery.signer import Signer
         except ImportError as error:
             raise MissingExtraError("Delivering webhooks", extra="webhooks") from error
         settings = self._settings
         sender = Sender(Guard.of(settings), timeout_s=settings.webhook_timeout.total_seconds(), grace_s=_GRACE_S)
         self._sender = await self._stack.enter_async_context(sender)
-        self._box = SecretBox(settings)
+        self._signer = Signer(settings)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         del self._flying[task]
-        self.news.set()
+        self.ends.set()
+        if self.is_busy:
+            self.news.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a delivery cannot be sent", exc_info=error)
 
     async def _deliver(self, delivery: ClaimedDelivery) -> None:
-        from mindia.delivery.signing import headers
-
         assert self._sender is not None
-        assert self._box is not None
+        assert self._signer is not None
         started_at = datetime.now(UTC)
         begun = time.monotonic()
         result = None
         try:
-            secrets = [
-                self._box.open(sealed, webhook_id=delivery.webhook_id, tenant_id=delivery.tenant_id)
-                for sealed in delivery.sealed_secrets
-            ]
-            result = await self._sender.send(
-                url=delivery.url, body=delivery.body, headers=headers(delivery, secrets, at=started_at)
-            )
+            headers = self._signer.headers(delivery, at=started_at)
+            result = await self._sender.send(url=delivery.url, body=delivery.body, headers=headers)
         except MindiaError as error:
             _log.error("delivery %d cannot be signed: %s", delivery.id, error)
         if result is None:
             attempt = Attempt(
+                id=next(self._attempt_ids),
                 delivery=delivery,
                 started_at=started_at,
                 duration=timedelta(seconds=time.monotonic() - begun),
@@ -473,6 +481,7 @@ class _Hand:
             )
         else:
             attempt = Attempt(
+                id=next(self._attempt_ids),
                 delivery=delivery,
                 started_at=started_at,
                 duration=timedelta(seconds=result.duration_s),

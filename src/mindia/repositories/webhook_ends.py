@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID
 
 import attrs
 
-from mindia.db.session import Session
+from mindia.db.session import Session, Statement
 from mindia.domain.events import Event
 from mindia.domain.webhooks import Attempt, AttemptOutcome, Recorded
 from mindia.repositories._text import storable
 from mindia.repositories.events import event_parameters
-from mindia.repositories.webhook_outbox import BREAKER_FAILURES, keys_of
+from mindia.repositories.webhook_outbox import BREAKER_FAILURES, ignored, keys_of
 
 _MAX_RESPONSE_BYTES = 4096
+
+# The plan is made once a connection, often while there is nothing in the outbox yet, and is used for long: what is
+# looked up by its key stays looked up by its key, however small the tables were: in lateral subqueries, or as one of an
+# array. A tenant that is compared `is true` offers no other index than that of the key.
+_SETTINGS = """
+select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true)
+"""
 
 # Rows are looked up by subqueries that return a value: `exists` may be answered by reading the whole table.
 _ENDED: LiteralString = """
@@ -29,18 +36,21 @@ with ended as materialized (
     ) as r (place, id, tenant_id, token, attempt_id, attempt, cause, started_at, duration_ms, outcome, status_code,
             error_code, response, address, wait)
 ), held as materialized (
-    select l.webhook_event_id as id from mindia.webhook_leases l join ended r
-        on l.tenant_id = r.tenant_id and l.webhook_event_id = r.id and l.token = r.token
-    for update of l
-), free as materialized (
-    select e.id, e.webhook_id, e.event_id, w.is_ordered, w.resumed_at
-    from mindia.webhook_events e join ended r on e.tenant_id = r.tenant_id and e.id = r.id
-        join mindia.webhooks w on w.tenant_id = e.tenant_id and w.id = e.webhook_id
-    where e.id in (select id from held)
-    order by e.id for no key update of e skip locked
+    select r.* from (select * from ended order by id) r cross join lateral (
+        select true from mindia.webhook_leases l
+        where l.tenant_id = r.tenant_id and l.webhook_event_id = r.id and l.token = r.token
+        for update
+    ) l
 ), recorded as materialized (
-    select r.*, f.webhook_id, f.event_id, f.is_ordered, f.resumed_at, r.outcome = 'delivered' as is_delivered
-    from ended r join free f on f.id = r.id
+    select r.*, e.webhook_id, e.event_id, w.is_ordered, w.resumed_at, r.outcome = 'delivered' as is_delivered
+    from held r cross join lateral (
+        select e.webhook_id, e.event_id from mindia.webhook_events e
+        where e.id = r.id and (e.tenant_id = r.tenant_id) is true
+        for no key update skip locked
+    ) e cross join lateral (
+        select w.is_ordered, w.resumed_at from mindia.webhooks w
+        where w.id = e.webhook_id and (w.tenant_id = r.tenant_id) is true offset 0
+    ) w
 ), told as (
     update mindia.webhook_events e
     set delivery_status = case when r.is_delivered then 'delivered' when r.wait is null then 'failed' else 'pending'
@@ -50,12 +60,13 @@ with ended as materialized (
         next_attempt_at = case when r.is_ordered then e.next_attempt_at else now() + coalesce(r.wait, '0') end,
         held_until = case when r.is_ordered then now() + r.wait end,
         delivered_at = case when r.is_delivered then now() end
-    from recorded r where e.tenant_id = r.tenant_id and e.id = r.id
+    from recorded r
+    where e.id = any(array(select id from recorded)) and e.id = r.id and (e.tenant_id = r.tenant_id) is true
 ), released as (
     delete from mindia.webhook_leases l using ended r
     where l.tenant_id = r.tenant_id and l.webhook_event_id = r.id and l.token = r.token and (
         r.id in (select id from recorded)
-        or (select true from mindia.webhook_events e where e.tenant_id = r.tenant_id and e.id = r.id) is null
+        or (select true from mindia.webhook_events e where e.id = r.id and (e.tenant_id = r.tenant_id) is true) is null
     )
 ), attempt as (
     insert into mindia.webhook_attempts
@@ -76,17 +87,17 @@ with ended as materialized (
                as event_id,
            count(distinct c.event_id) filter (where c.place > coalesce(c.last_success, -1)) > 1 as has_several
     from counted c group by c.tenant_id, c.webhook_id
-), prior as materialized (
-    select s.webhook_id, s.failures_in_row, s.failing_since, s.failing_event_id, s.has_failed_others, s.times_opened,
-           s.open_until, s.updated_at
-    from mindia.webhook_states s join summed m on s.tenant_id = m.tenant_id and s.webhook_id = m.webhook_id
-    order by s.tenant_id, s.webhook_id for no key update of s
 ), begun as (
     select m.*, p.webhook_id is not null and not m.has_succeeded and p.failures_in_row > 0
                and p.updated_at > coalesce(m.resumed_at, '-infinity') as goes_on,
            p.failures_in_row as prior_failures, p.failing_since as prior_since, p.failing_event_id as prior_event_id,
            p.has_failed_others as prior_others, p.times_opened as prior_opened, p.open_until as prior_until
-    from summed m left join prior p on p.webhook_id = m.webhook_id
+    from (select * from summed order by tenant_id, webhook_id) m left join lateral (
+        select s.webhook_id, s.failures_in_row, s.failing_since, s.failing_event_id, s.has_failed_others,
+               s.times_opened, s.open_until, s.updated_at
+        from mindia.webhook_states s where s.tenant_id = m.tenant_id and s.webhook_id = m.webhook_id
+        for no key update
+    ) p on true
     where m.failures > 0 or p.failures_in_row > 0
 ), added as (
     select b.tenant_id, b.webhook_id, b.is_gone, b.resumed_at,
@@ -119,20 +130,24 @@ with ended as materialized (
             failing_event_id = excluded.failing_event_id, has_failed_others = excluded.has_failed_others,
             times_opened = excluded.times_opened, open_until = excluded.open_until, updated_at = excluded.updated_at
 ), given_up as materialized (
-    select w.id, j.is_gone, j.failing_since
-    from mindia.webhooks w join judged j on w.tenant_id = j.tenant_id and w.id = j.webhook_id
-    where j.is_given_up and w.is_active order by w.id for no key update of w skip locked
+    select j.webhook_id as id, j.tenant_id, j.is_gone, j.failing_since
+    from (select * from judged where is_given_up order by webhook_id) j cross join lateral (
+        select true from mindia.webhooks w
+        where w.id = j.webhook_id and (w.tenant_id = j.tenant_id) is true and w.is_active
+        for no key update skip locked
+    ) w
 ), disabled as (
     update mindia.webhooks w
     set is_active = false, disabled_at = now(), updated_at = now(),
         disabled_reason = case when g.is_gone then 'gone' else 'failing' end
-    from given_up g where w.id = g.id
+    from given_up g
+    where w.id = any(array(select id from given_up)) and w.id = g.id and (w.tenant_id = g.tenant_id) is true
     returning w.tenant_id, w.id, w.url, w.disabled_reason, coalesce(g.failing_since, now()) as failing_since
 )
 select r.place, case
            when r.id in (select id from recorded) then 'recorded'
            when r.id in (select id from held)
-                and (select true from mindia.webhook_events e where e.tenant_id = r.tenant_id and e.id = r.id)
+                and (select true from mindia.webhook_events e where e.id = r.id and (e.tenant_id = r.tenant_id) is true)
                then 'busy'
            when (select true from mindia.webhook_attempts a where a.tenant_id = r.tenant_id and a.id = r.attempt_id)
                then 'recorded'
@@ -228,7 +243,8 @@ def end(session: Session, attempts: Sequence[Attempt], waits: Sequence[timedelta
         "open_cap": breaker.open_cap,
         "disable_after": breaker.disable_after,
     }
-    rows = session.all(_ENDED, parameters, row=_Ended)
+    statements: list[Statement[Any]] = [Statement(_SETTINGS, (), ignored), Statement(_ENDED, parameters, _Ended)]
+    rows: list[_Ended] = session.batch(statements)[1]
     recorded = {row.place: Recorded(row.recorded) for row in rows if row.recorded is not None}
     return Ends(
         recorded=[recorded[place] for place in range(len(attempts))],

@@ -174,7 +174,7 @@ def claim(session: Session, *, limit: int, lease: timedelta, after: UUID | None 
         "breaker": BREAKER_FAILURES,
         "seed": secrets.randbits(63),
     }
-    statements: list[Statement[Any]] = [Statement(_TURN, (), _ignored), Statement(_CLAIM, parameters, _Claimed)]
+    statements: list[Statement[Any]] = [Statement(_TURN, (), ignored), Statement(_CLAIM, parameters, _Claimed)]
     rows: list[_Claimed] = session.batch(statements)[1]
     deliveries = [row.delivery(token) for row in rows if row.id is not None]
     wait_s = rows[0].wait_s
@@ -204,8 +204,8 @@ def keys_of(deliveries: Sequence[ClaimedDelivery]) -> dict[str, object]:
     }
 
 
-def _ignored(*_: object) -> None:
-    return None
+def ignored(*_: object) -> None:
+    """Take a row that says nothing."""
 
 
 @attrs.frozen
