@@ -17,7 +17,7 @@ from threading import local
 from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction
-from mindia.delivery.recording import complete
+from mindia.delivery.recording import ends_of, give_up
 from mindia.delivery.signer import Signer
 from mindia.domain.webhooks import Attempt, AttemptOutcome, ClaimedDelivery
 from mindia.repositories import webhook_outbox
@@ -38,11 +38,11 @@ class _Outbox:
 
     def claim(self, limit: int) -> list[ClaimedDelivery]:
         with self._database.transaction(ACROSS_TENANTS, single=True) as session:
-            claim = webhook_outbox.claim(session, limit=limit, lease=timedelta(minutes=10))
-        return claim.deliveries
+            return session.ask(webhook_outbox.claim(limit=limit, lease=timedelta(minutes=10))).deliveries
 
     def record(self, attempts: Sequence[Attempt]) -> None:
-        self._unit.run(lambda session: complete(session, attempts, settings=self._settings))
+        batch = ends_of(attempts, settings=self._settings)
+        give_up(self._unit, self._unit.run(lambda session: session.ask(batch), single=True).failing)
 
     def sending(self) -> Callable[[ClaimedDelivery], Attempt]:
         """Return what sends with `requests`, over connections that each thread keeps."""

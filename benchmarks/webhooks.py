@@ -112,6 +112,7 @@ class Place:
             """,
             (count, webhooks, len(webhooks)),
         )
+        self.owner.execute("select pg_notify('mindia_webhooks', '')")  # as where events are emitted
 
     def delivered(self) -> int:
         row = self.owner.execute("select count(*) from mindia.webhook_attempts").fetchone()
@@ -282,11 +283,11 @@ def _claims(place: Place, sizes: Sizes) -> list[Figure]:
     for _ in range(sizes.claims):
         began = time.perf_counter()
         claim = unit.run(
-            lambda session: webhook_outbox.claim(session, limit=256, lease=timedelta(minutes=1)), single=True
+            lambda session: session.ask(webhook_outbox.claim(limit=256, lease=timedelta(minutes=1))), single=True
         )
         times.append((time.perf_counter() - began) * 1000)
         assert len(claim.deliveries) > 100
-        unit.run(lambda session, claim=claim: webhook_outbox.give_back(session, claim.deliveries))  # type: ignore[misc]  # mypy cannot type the default
+        unit.run(lambda session, claim=claim: session.ask(webhook_outbox.give_back(claim.deliveries)))  # type: ignore[misc]  # mypy cannot type the default
     name = f"claim of 256, {sizes.waiting:,} wait over {sizes.waiting_endpoints:,}"
     return [
         Figure(name=f"{name}, p50, ms", value=_percentile(times, 50), goal=Goal(60)),

@@ -424,6 +424,7 @@ ACROSS_TENANTS = {
     "objects._GIVE_UP": "of maintenance, which goes over all tenants",
     "objects._DONE": "of maintenance, which goes over all tenants",
     "objects._POSTPONE": "of maintenance, which goes over all tenants",
+    "webhook_ends._DISABLE": "of workers, for endpoints that fail",
     "webhook_ends._TELL": "of workers, which tell of an endpoint that they have disabled",
     "webhooks._RESEAL": "of maintenance, which goes over all tenants",
     "quotas._SET": "of app.tenants",

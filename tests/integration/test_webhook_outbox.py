@@ -18,8 +18,8 @@ from tests.integration.outbox_rows import Outbox
 
 import mindia
 from mindia import AttemptCause, AttemptOutcome, MemoryStorage, Mindia, Settings, Tenant
-from mindia.db.session import ACROSS_TENANTS
-from mindia.delivery.recording import complete
+from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.delivery.recording import ends_of, give_up
 from mindia.domain.webhooks import Attempt, Claim, ClaimedDelivery, Recorded
 from mindia.repositories import webhook_outbox
 
@@ -36,7 +36,7 @@ class Sender:
 
     def claim(self, limit: int = 64, *, lease: timedelta = LEASE, after: UUID | None = None) -> Claim:
         with self.app._database.transaction(ACROSS_TENANTS, single=True) as session:
-            return webhook_outbox.claim(session, limit=limit, lease=lease, after=after)
+            return session.ask(webhook_outbox.claim(limit=limit, lease=lease, after=after))
 
     def end(
         self,
@@ -49,16 +49,19 @@ class Sender:
         return self.record([ended(each, status, retry_after=retry_after, started_at=started_at) for each in deliveries])
 
     def record(self, attempts: Sequence[Attempt], *, settings: Settings | None = None) -> list[Recorded]:
-        with self.app._database.transaction(ACROSS_TENANTS) as session:
-            return complete(session, attempts, settings=settings or self.app.settings)
+        unit = OwnTransaction(self.app._database, ACROSS_TENANTS)
+        batch = ends_of(attempts, settings=settings or self.app.settings)
+        ends = unit.run(lambda session: session.ask(batch), single=True)
+        give_up(unit, ends.failing)
+        return ends.recorded
 
     def renew(self, deliveries: Sequence[ClaimedDelivery]) -> set[int]:
         with self.app._database.transaction(ACROSS_TENANTS) as session:
-            return webhook_outbox.renew(session, deliveries, lease=LEASE)
+            return session.ask(webhook_outbox.renew(deliveries, lease=LEASE))
 
     def give_back(self, deliveries: Sequence[ClaimedDelivery]) -> None:
         with self.app._database.transaction(ACROSS_TENANTS) as session:
-            webhook_outbox.give_back(session, deliveries)
+            session.ask(webhook_outbox.give_back(deliveries))
 
 
 def ended(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from psycopg import Connection, Cursor, adapters
+from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor, adapters
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Dumper, Loader
 from psycopg.pq import Format
@@ -91,5 +91,21 @@ class OwnCursor(Cursor[T]):
 def own_cursor(connection: Connection[Any], row: Callable[..., T]) -> OwnCursor[T]:
     """Return a cursor whose rows are `row(column, column, …)`."""
     cursor = OwnCursor(connection, row_factory=args_row(row))
+    cursor.format = Format.BINARY
+    return cursor
+
+
+class OwnAsyncCursor(AsyncCursor[T]):
+    """The same on a connection of an event loop."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        """The types as Mindia reads and writes them."""
+        return _ADAPTERS
+
+
+def own_async_cursor(connection: AsyncConnection[Any], row: Callable[..., T]) -> OwnAsyncCursor[T]:
+    """Return a cursor whose rows are `row(column, column, …)`."""
+    cursor = OwnAsyncCursor(connection, row_factory=args_row(row))
     cursor.format = Format.BINARY
     return cursor

@@ -185,6 +185,15 @@ class Database:
                 connection.execute(b"listen " + channel.encode())
             yield connection
 
+    def connect(self) -> Connection[Any]:
+        """Open a connection apart from the pools, each of whose statements commits by itself; who asked closes it.
+
+        Raises:
+            DatabaseUnavailableError: The server cannot be reached.
+        """
+        self.check_open()
+        return self._connect()
+
     def facts(self) -> ServerFacts:
         """Return what the server says about itself, after it was found fit."""
         return self._opened()[1]
@@ -294,6 +303,10 @@ class Database:
 
     @contextmanager
     def _direct_connection(self, *, as_owner: bool = False) -> Iterator[Connection[Any]]:
+        with translated(), self._connect(as_owner=as_owner) as connection:
+            yield connection
+
+    def _connect(self, *, as_owner: bool = False) -> Connection[Any]:
         """Connect without the pool: an unreachable server is an error at once, where a pool would wait."""
         if self._on_fork is not None and self._made_by != os.getpid():
             self._on_fork()
@@ -301,11 +314,9 @@ class Database:
         if as_owner and self._owner is not None:
             conninfo = self._owner
         try:
-            connection = self._connection_class().connect(conninfo, **options)
+            return self._connection_class().connect(conninfo, **options)
         except psycopg.OperationalError as error:
             raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error}") from error
-        with translated(), connection:
-            yield connection
 
     def _make_pool(self, size: int, *, timeout_s: float) -> ConnectionPool[Any]:
         from psycopg_pool import ConnectionPool

@@ -73,6 +73,19 @@ class Statement(Generic[T]):
     row: Callable[..., T]
 
 
+@attrs.frozen
+class Batch(Generic[T]):
+    """Statements that are sent at once.
+
+    Attributes:
+        statements: In their order.
+        result: What is made of their rows: a list for each statement.
+    """
+
+    statements: Sequence[Statement[Any]]
+    result: Callable[[list[list[Any]]], T]
+
+
 class Session:
     """Statements on one connection, inside a transaction that somebody else begins and ends.
 
@@ -95,10 +108,8 @@ class Session:
         self.connection = connection
         self.repeated = False
         self._facts = facts
-        self._binding = None if scope is None else _binding(scope, facts)
+        self._binding = None if scope is None else binding(scope, facts)
         self._statements_left = 1 if single else None
-        # A percent sign of its name would be taken for a placeholder.
-        self._vector_schema = (facts.vector_schema or "public").replace("%", "%%")
 
     def all(self, query: LiteralString, parameters: Parameters = (), *, row: Callable[..., T]) -> list[T]:
         """Return all rows, each as `row(*columns)`. `{vector}` in a query stands for the schema of pgvector."""
@@ -139,6 +150,10 @@ class Session:
                     cursor.execute(self._compose(statement.query), statement.parameters)
             return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
+    def ask(self, batch: Batch[T]) -> T:
+        """Send all statements at once, and return what is made of their rows."""
+        return batch.result(self.batch(batch.statements))
+
     def bind(self) -> None:
         """Bind the transaction to its scope now, if that has not been done with a statement."""
         if self._binding is not None:
@@ -158,10 +173,16 @@ class Session:
             cursor.execute(self._compose(query), parameters)
 
     def _compose(self, query: LiteralString) -> bytes:
-        return query.replace("{vector}", self._vector_schema).encode()
+        return composed(query, self._facts)
 
 
-def _binding(scope: Scope, facts: ServerFacts) -> tuple[LiteralString, tuple[object, ...]] | None:
+def composed(query: LiteralString, facts: ServerFacts) -> bytes:
+    """Return a query as it is sent to a server; `{vector}` in it stands for the schema of pgvector."""
+    # A percent sign of its name would be taken for a placeholder.
+    return query.replace("{vector}", (facts.vector_schema or "public").replace("%", "%%")).encode()
+
+
+def binding(scope: Scope, facts: ServerFacts) -> tuple[LiteralString, tuple[object, ...]] | None:
     """Return the statement that binds a transaction to a scope, if that takes one."""
     if scope.tenant_id is None:
         facts.role.check_across_tenants()

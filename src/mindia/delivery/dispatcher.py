@@ -19,10 +19,11 @@ from uuid import UUID
 
 from mindia._ids import uuid7s
 from mindia.config import Settings
+from mindia.db.async_session import AsyncSession
 from mindia.db.database import Database
 from mindia.db.session import ACROSS_TENANTS, OwnTransaction
 from mindia.delivery.addresses import Guard
-from mindia.delivery.recording import complete
+from mindia.delivery.recording import ends_of, give_up
 from mindia.domain.webhooks import Attempt, AttemptOutcome, Claim, ClaimedDelivery, Recorded
 from mindia.errors import DatabaseError, MindiaError, MissingExtraError
 from mindia.repositories import webhook_outbox, workers
@@ -115,7 +116,7 @@ class Dispatcher:
         """
         if not self._can_sign():
             return
-        first = self._outbox.claim(limit=self._settings.webhook_concurrency)
+        first = self._outbox.first(limit=self._settings.webhook_concurrency)
         if not first.deliveries and first.after is None and not _is_soon(first):
             return
         failed: list[BaseException] = []
@@ -161,6 +162,7 @@ class Dispatcher:
         async with AsyncExitStack() as stack:
             self._hand = _Hand(self._settings, stack, self.outcomes)
             self._loop = asyncio.get_running_loop()
+            stack.push_async_callback(self._outbox.close)
             try:
                 if first is not None:
                     await self._hand.take(first)
@@ -192,7 +194,7 @@ class Dispatcher:
             if limit := hand.room():
                 try:
                     told = None if until_idle else is_waiting
-                    claim = await asyncio.to_thread(self._outbox.claim, limit=limit, is_waiting=told)
+                    claim = await self._outbox.claim(limit=limit, is_waiting=told)
                 except DatabaseError as error:
                     if until_idle:
                         raise
@@ -228,9 +230,9 @@ class Dispatcher:
             renewed = hand.deliveries if time.monotonic() >= renew_at else ()
             try:
                 if ended:
-                    hand.recorded(await asyncio.to_thread(self._outbox.record, ended))
+                    hand.recorded(await self._outbox.record(ended))
                 if renewed:
-                    hand.lost(await asyncio.to_thread(self._outbox.renew, renewed))
+                    hand.lost(await self._outbox.renew(renewed))
             except DatabaseError as error:
                 hand.put_back()
                 if until_idle:
@@ -250,26 +252,35 @@ class Dispatcher:
             _log.warning("%d deliveries were still under way; they are for other workers", len(left))
         try:
             if ended := self._hand.take_ended(with_held=True):
-                self._hand.recorded(await asyncio.to_thread(self._outbox.record, ended))
-            await asyncio.to_thread(self._outbox.wait_no_more)
+                self._hand.recorded(await self._outbox.record(ended))
+            await self._outbox.wait_no_more()
             if left:
-                await asyncio.to_thread(self._outbox.give_back, left)
+                await self._outbox.give_back(left)
         except DatabaseError as error:
             _log.warning("deliveries cannot be given back, they come again after their lease: %s", error)
 
 
 class _Outbox:
-    """The outbox, as one worker goes to it: one claim at a time, and beside it one end or renewal at a time."""
+    """The outbox, as one worker goes to it: one claim at a time, and beside it one end or renewal at a time.
+
+    All of it is the event loop's. Threads would take the interpreter's lock from it some thirty times a statement,
+    which cost as much as sending does.
+    """
 
     def __init__(self, database: Database, settings: Settings, worker_id: UUID | None) -> None:
         self._database = database
-        self._unit = OwnTransaction(database, ACROSS_TENANTS)
+        self._claims, self._ends = AsyncSession(database), AsyncSession(database)
         self._settings = settings
         self._worker_id = worker_id
         self._is_waiting = False
         self._after: UUID | None = None
 
-    def claim(self, *, limit: int, is_waiting: bool | None = None) -> Claim:
+    def first(self, *, limit: int) -> Claim:
+        """Take what is due, where there is no event loop yet."""
+        with self._database.transaction(ACROSS_TENANTS, single=True) as session:
+            return session.ask(webhook_outbox.claim(limit=limit, lease=self._settings.webhook_lease))
+
+    async def claim(self, *, limit: int, is_waiting: bool | None = None) -> Claim:
         """Take what is due.
 
         Args:
@@ -277,38 +288,43 @@ class _Outbox:
             is_waiting: Whether the worker is to be told of events that are written; None for as before.
         """
         if is_waiting is not None:
-            self._tell(is_waiting=is_waiting)  # before the claim: what is written before others see it is found by that
-        # Not tried again after a lost connection: what was claimed by then waits for its lease, and more would.
-        with self._database.transaction(ACROSS_TENANTS, single=True) as session:
-            claim = webhook_outbox.claim(session, limit=limit, lease=self._settings.webhook_lease, after=self._after)
+            await self._tell(is_waiting=is_waiting)  # before the claim: what is written before others see it is found
+        # Not sent again after a lost connection: what was claimed by then waits for its lease, and more would.
+        lease = self._settings.webhook_lease
+        claim = await self._claims.ask(webhook_outbox.claim(limit=limit, lease=lease, after=self._after))
         self._after = claim.after
         return claim
 
-    def record(self, ended: Sequence[Attempt]) -> Sequence[Recorded]:
+    async def record(self, ended: Sequence[Attempt]) -> Sequence[Recorded]:
         """Record attempts that have ended, and return what became of each."""
-        return self._unit.run(lambda session: complete(session, ended, settings=self._settings))
+        ends = await self._ends.ask(ends_of(ended, settings=self._settings), repeats=True)
+        if ends.failing:
+            await asyncio.to_thread(give_up, OwnTransaction(self._database, ACROSS_TENANTS), ends.failing)
+        return ends.recorded
 
-    def renew(self, deliveries: Sequence[ClaimedDelivery]) -> list[ClaimedDelivery]:
+    async def renew(self, deliveries: Sequence[ClaimedDelivery]) -> list[ClaimedDelivery]:
         """Renew leases, and return the deliveries that are somebody else's by now."""
         lease = self._settings.webhook_lease
-        kept = self._unit.run(lambda session: webhook_outbox.renew(session, deliveries, lease=lease))
+        kept = await self._ends.ask(webhook_outbox.renew(deliveries, lease=lease), repeats=True)
         return [delivery for delivery in deliveries if delivery.id not in kept]
 
-    def wait_no_more(self) -> None:
+    async def wait_no_more(self) -> None:
         """Have the worker not be told of events."""
-        self._tell(is_waiting=False)
+        await self._tell(is_waiting=False)
 
-    def give_back(self, deliveries: Sequence[ClaimedDelivery]) -> None:
+    async def give_back(self, deliveries: Sequence[ClaimedDelivery]) -> None:
         """Let others have deliveries that were not sent to the end."""
-        self._unit.run(lambda session: webhook_outbox.give_back(session, deliveries))
+        await self._ends.ask(webhook_outbox.give_back(deliveries), repeats=True)
 
-    def _tell(self, *, is_waiting: bool) -> None:
-        worker_id = self._worker_id
-        if worker_id is None or is_waiting is self._is_waiting:
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._claims.close()
+        await self._ends.close()
+
+    async def _tell(self, *, is_waiting: bool) -> None:
+        if self._worker_id is None or is_waiting is self._is_waiting:
             return
-        self._unit.run(
-            lambda session: session.batch([workers.awaiting_events(worker_id, is_waiting=is_waiting)]), single=True
-        )
+        await self._claims.ask(workers.awaiting_events(self._worker_id, is_waiting=is_waiting), repeats=True)
         self._is_waiting = is_waiting
 
 

@@ -7,49 +7,56 @@ from datetime import UTC, datetime
 
 from mindia._ids import uuid7
 from mindia.config import Settings
-from mindia.db.session import Session
+from mindia.db.session import Batch, Session, Unit
 from mindia.delivery.schedule import next_wait
 from mindia.domain.events import Event, WebhookDisabled
-from mindia.domain.webhooks import Attempt, Recorded
+from mindia.domain.webhooks import Attempt
 from mindia.repositories import webhook_ends
-from mindia.repositories.webhook_ends import Breaker, DisabledEndpoint
+from mindia.repositories.webhook_ends import Breaker, Ends, FailingEndpoint
 
 
-def complete(session: Session, attempts: Sequence[Attempt], *, settings: Settings) -> list[Recorded]:
-    """Record attempts, schedule what is to be tried again, and tell of endpoints that were disabled for it.
+def ends_of(attempts: Sequence[Attempt], *, settings: Settings) -> Batch[Ends]:
+    """Record attempts, and schedule what is to be tried again. Endpoints that it names are for `give_up`.
 
     Args:
-        session: Of a transaction across tenants.
         attempts: In the order in which they ended.
         settings: With waits and limits.
-
-    Returns:
-        What became of each. What is `busy` is to be handed in again, with later ones.
     """
-    if not attempts:
-        return []
-    ends = webhook_ends.end(
-        session,
+    return webhook_ends.end(
         attempts,
         [next_wait(attempt, settings) for attempt in attempts],
         breaker=Breaker(disable_after=settings.webhook_disable_after),
     )
-    for disabled in ends.disabled:
-        webhook_ends.tell(session, _event(disabled))
-    return ends.recorded
 
 
-def _event(disabled: DisabledEndpoint) -> Event:
+def give_up(unit: Unit, failing: Sequence[FailingEndpoint]) -> None:
+    """Disable endpoints, and tell their tenants. One that this does not come to is named again when it next fails.
+
+    Args:
+        unit: Across tenants.
+        failing: What `ends_of` has named.
+    """
+    for endpoint in failing:
+        unit.run(lambda session, endpoint=endpoint: _disable(session, endpoint))  # type: ignore[misc]  # mypy cannot type the default
+
+
+def _disable(session: Session, endpoint: FailingEndpoint) -> None:
+    url = webhook_ends.disable(session, endpoint)
+    if url is not None:
+        webhook_ends.tell(session, _event(endpoint, url))
+
+
+def _event(endpoint: FailingEndpoint, url: str) -> Event:
     return Event(
         id=uuid7(),
         type="webhook.disabled",
-        tenant_id=disabled.tenant_id,
+        tenant_id=endpoint.tenant_id,
         occurred_at=datetime.now(UTC),
         initiated_by=None,
         data=WebhookDisabled(
-            webhook_id=disabled.webhook_id,
-            webhook_url=disabled.url,
-            reason=disabled.reason,
-            failing_since=disabled.failing_since,
+            webhook_id=endpoint.webhook_id,
+            webhook_url=url,
+            reason=endpoint.reason,
+            failing_since=endpoint.failing_since,
         ),
     )

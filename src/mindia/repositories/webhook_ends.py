@@ -9,7 +9,7 @@ from uuid import UUID
 
 import attrs
 
-from mindia.db.session import Session, Statement
+from mindia.db.session import Batch, Session, Statement
 from mindia.domain.events import Event
 from mindia.domain.webhooks import Attempt, AttemptOutcome, Recorded
 from mindia.repositories._text import storable
@@ -129,20 +129,6 @@ with ended as materialized (
         set failures_in_row = excluded.failures_in_row, failing_since = excluded.failing_since,
             failing_event_id = excluded.failing_event_id, has_failed_others = excluded.has_failed_others,
             times_opened = excluded.times_opened, open_until = excluded.open_until, updated_at = excluded.updated_at
-), given_up as materialized (
-    select j.webhook_id as id, j.tenant_id, j.is_gone, j.failing_since
-    from (select * from judged where is_given_up order by webhook_id) j cross join lateral (
-        select true from mindia.webhooks w
-        where w.id = j.webhook_id and (w.tenant_id = j.tenant_id) is true and w.is_active
-        for no key update skip locked
-    ) w
-), disabled as (
-    update mindia.webhooks w
-    set is_active = false, disabled_at = now(), updated_at = now(),
-        disabled_reason = case when g.is_gone then 'gone' else 'failing' end
-    from given_up g
-    where w.id = any(array(select id from given_up)) and w.id = g.id and (w.tenant_id = g.tenant_id) is true
-    returning w.tenant_id, w.id, w.url, w.disabled_reason, coalesce(g.failing_since, now()) as failing_since
 )
 select r.place, case
            when r.id in (select id from recorded) then 'recorded'
@@ -152,10 +138,25 @@ select r.place, case
            when (select true from mindia.webhook_attempts a where a.tenant_id = r.tenant_id and a.id = r.attempt_id)
                then 'recorded'
            else 'lost' end,
-       null::uuid, null::uuid, null::text, null::text, null::timestamptz
+       null::uuid, null::uuid, null::text, null::timestamptz, null::timestamptz
 from ended r
 union all
-select null, null, d.tenant_id, d.id, d.url, d.disabled_reason, d.failing_since from disabled d
+select null, null, j.tenant_id, j.webhook_id, case when j.is_gone then 'gone' else 'failing' end,
+       coalesce(j.failing_since, now()), now()
+from judged j where j.is_given_up
+"""
+
+_DISABLE: LiteralString = """
+with given_up as materialized (
+    select w.id from mindia.webhooks w
+    where w.tenant_id = %(tenant_id)s and w.id = %(webhook_id)s and w.is_active
+      and coalesce(w.resumed_at, '-infinity') <= %(judged_at)s
+    for no key update skip locked
+)
+update mindia.webhooks w
+set is_active = false, disabled_at = now(), updated_at = now(), disabled_reason = %(reason)s
+where w.tenant_id = %(tenant_id)s and w.id = (select id from given_up)
+returning w.url
 """
 
 # As `events.fan_out`, but an endpoint that an open transaction is deleting is left out, and not waited for.
@@ -186,14 +187,22 @@ class Breaker:
 
 
 @attrs.frozen(kw_only=True)
-class DisabledEndpoint:
-    """An endpoint that was disabled because of how its attempts ended."""
+class FailingEndpoint:
+    """An endpoint that is to be disabled because of how its attempts ended.
+
+    Attributes:
+        tenant_id: Whose it is.
+        webhook_id: Which one.
+        reason: `gone`, or `failing`.
+        failing_since: When the first of the attempts in a row failed.
+        judged_at: When this was found; one that somebody has resumed since is left alone.
+    """
 
     tenant_id: UUID
     webhook_id: UUID
-    url: str
     reason: str
     failing_since: datetime
+    judged_at: datetime
 
 
 @attrs.frozen(kw_only=True)
@@ -202,20 +211,19 @@ class Ends:
 
     Attributes:
         recorded: For each attempt.
-        disabled: Endpoints that were disabled for it.
+        failing: Endpoints that are to be disabled for it.
     """
 
     recorded: list[Recorded]
-    disabled: list[DisabledEndpoint]
+    failing: list[FailingEndpoint]
 
 
-def end(session: Session, attempts: Sequence[Attempt], waits: Sequence[timedelta | None], *, breaker: Breaker) -> Ends:
+def end(attempts: Sequence[Attempt], waits: Sequence[timedelta | None], *, breaker: Breaker) -> Batch[Ends]:
     """Record how attempts ended, give the deliveries free, and schedule those that are to be tried again.
 
-    It waits for no transaction of the host's: what one holds is `busy`.
+    It is for a transaction across tenants, and waits for none of the host's: what one holds is `busy`.
 
     Args:
-        session: Of a transaction across tenants.
         attempts: In the order in which they ended.
         waits: For each that failed, how long until it is tried again; None where it is not.
         breaker: When an endpoint is left alone.
@@ -243,13 +251,27 @@ def end(session: Session, attempts: Sequence[Attempt], waits: Sequence[timedelta
         "open_cap": breaker.open_cap,
         "disable_after": breaker.disable_after,
     }
-    statements: list[Statement[Any]] = [Statement(_SETTINGS, (), ignored), Statement(_ENDED, parameters, _Ended)]
-    rows: list[_Ended] = session.batch(statements)[1]
-    recorded = {row.place: Recorded(row.recorded) for row in rows if row.recorded is not None}
-    return Ends(
-        recorded=[recorded[place] for place in range(len(attempts))],
-        disabled=[row.disabled() for row in rows if row.recorded is None],
-    )
+
+    def result(rows: list[list[Any]]) -> Ends:
+        ended: list[_Ended] = rows[1]
+        recorded = {row.place: Recorded(row.recorded) for row in ended if row.recorded is not None}
+        return Ends(
+            recorded=[recorded[place] for place in range(len(attempts))],
+            failing=[row.failing() for row in ended if row.recorded is None],
+        )
+
+    return Batch([Statement(_SETTINGS, (), ignored), Statement(_ENDED, parameters, _Ended)], result)
+
+
+def disable(session: Session, endpoint: FailingEndpoint) -> str | None:
+    """Disable an endpoint, and return its URL; None where it is not active any more, or a transaction holds it."""
+    parameters = {
+        "tenant_id": endpoint.tenant_id,
+        "webhook_id": endpoint.webhook_id,
+        "judged_at": endpoint.judged_at,
+        "reason": endpoint.reason,
+    }
+    return session.one(_DISABLE, parameters, row=str)
 
 
 def tell(session: Session, event: Event) -> None:
@@ -269,15 +291,15 @@ class _Ended:
     recorded: str | None
     tenant_id: UUID
     webhook_id: UUID
-    url: str
     reason: str
     failing_since: datetime
+    judged_at: datetime
 
-    def disabled(self) -> DisabledEndpoint:
-        return DisabledEndpoint(
+    def failing(self) -> FailingEndpoint:
+        return FailingEndpoint(
             tenant_id=self.tenant_id,
             webhook_id=self.webhook_id,
-            url=self.url,
             reason=self.reason,
             failing_since=self.failing_since,
+            judged_at=self.judged_at,
         )

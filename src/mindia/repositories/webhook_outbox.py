@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import attrs
 
-from mindia.db.session import Session, Statement
+from mindia.db.session import Batch, Statement
 from mindia.domain.webhooks import AttemptCause, Claim, ClaimedDelivery
 
 _MOST_ENDPOINTS = 300
@@ -155,11 +155,12 @@ where l.tenant_id = r.tenant_id and l.webhook_event_id = r.id and l.token = r.to
 """
 
 
-def claim(session: Session, *, limit: int, lease: timedelta, after: UUID | None = None) -> Claim:
+def claim(*, limit: int, lease: timedelta, after: UUID | None = None) -> Batch[Claim]:
     """Take deliveries that are due, fairly among tenants and endpoints, and never more of one endpoint than may fly.
 
+    It is for a transaction across tenants that has no other statement.
+
     Args:
-        session: Of a transaction across tenants that has no other statement.
         limit: How many, at most.
         lease: For how long they are not given to anybody else, unless it is renewed.
         after: What the claim before has told.
@@ -174,25 +175,27 @@ def claim(session: Session, *, limit: int, lease: timedelta, after: UUID | None 
         "breaker": BREAKER_FAILURES,
         "seed": secrets.randbits(63),
     }
-    statements: list[Statement[Any]] = [Statement(_TURN, (), ignored), Statement(_CLAIM, parameters, _Claimed)]
-    rows: list[_Claimed] = session.batch(statements)[1]
-    deliveries = [row.delivery(token) for row in rows if row.id is not None]
-    wait_s = rows[0].wait_s
-    return Claim(
-        deliveries=deliveries,
-        after=rows[0].after,
-        wait=None if wait_s is None else timedelta(seconds=max(0.0, wait_s)),
-    )
+
+    def result(rows: list[list[Any]]) -> Claim:
+        claimed: list[_Claimed] = rows[1]
+        wait_s = claimed[0].wait_s
+        return Claim(
+            deliveries=[row.delivery(token) for row in claimed if row.id is not None],
+            after=claimed[0].after,
+            wait=None if wait_s is None else timedelta(seconds=max(0.0, wait_s)),
+        )
+
+    return Batch([Statement(_TURN, (), ignored), Statement(_CLAIM, parameters, _Claimed)], result)
 
 
-def renew(session: Session, deliveries: Sequence[ClaimedDelivery], *, lease: timedelta) -> set[int]:
-    """Keep deliveries for longer, and return the numbers of those that are still this sender's."""
-    return set(session.all(_RENEW, {**keys_of(deliveries), "lease": lease}, row=int))
+def renew(deliveries: Sequence[ClaimedDelivery], *, lease: timedelta) -> Batch[set[int]]:
+    """Keep deliveries for longer; the numbers of those that are still this sender's are returned."""
+    return Batch([Statement(_RENEW, {**keys_of(deliveries), "lease": lease}, int)], lambda rows: set(rows[0]))
 
 
-def give_back(session: Session, deliveries: Sequence[ClaimedDelivery]) -> None:
+def give_back(deliveries: Sequence[ClaimedDelivery]) -> Batch[None]:
     """Let others have deliveries that were claimed and not sent; it counts as no attempt."""
-    session.execute(_GIVE_BACK, keys_of(deliveries))
+    return Batch([Statement(_GIVE_BACK, keys_of(deliveries), ignored)], ignored)
 
 
 def keys_of(deliveries: Sequence[ClaimedDelivery]) -> dict[str, object]:
@@ -205,7 +208,7 @@ def keys_of(deliveries: Sequence[ClaimedDelivery]) -> dict[str, object]:
 
 
 def ignored(*_: object) -> None:
-    """Take a row that says nothing."""
+    """Take what says nothing."""
 
 
 @attrs.frozen

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
-from mindia.db.session import Session, Statement
+from mindia.db.session import Batch, Session, Statement
 from mindia.domain.tasks import Task
 from mindia.repositories.task_claims import FAILED, PUT_BACK
 
@@ -115,9 +115,9 @@ def idle(worker_id: UUID, *, is_idle: bool) -> Statement[Any]:
     return Statement(_IDLE, (is_idle, worker_id, is_idle), _itself)
 
 
-def awaiting_events(worker_id: UUID, *, is_waiting: bool) -> Statement[Any]:
-    """Return what says that a worker waits for events to deliver, or does not."""
-    return Statement(_AWAITS_EVENTS, (is_waiting, worker_id, is_waiting), _itself)
+def awaiting_events(worker_id: UUID, *, is_waiting: bool) -> Batch[None]:
+    """Say that a worker waits for events to deliver, or does not."""
+    return Batch([Statement(_AWAITS_EVENTS, (is_waiting, worker_id, is_waiting), _itself)], lambda _: None)
 
 
 def leave(session: Session, worker_id: UUID) -> None:
