@@ -51,11 +51,15 @@ words as materialized (
 ),
 """
 
-# The distance comes first, so that the smallest array is that of the nearest passage.
-_BEST: LiteralString = """
-    select e.entity_id as near_id,
-           min(array[e.embedding operator({vector}.<=>) %(vector)s::{vector}.vector, e.passage]) as best
+# Which of several passages is the nearest is looked up for what is shown: arrays of distance and passage, of which the
+# smallest would tell, take twice as long to make and to sort as the distances themselves.
+_ONE_PASSAGE: LiteralString = "case when min(e.passage) = max(e.passage) then min(e.passage) end as passage"
+_BEST: LiteralString = (
+    """
+    select e.entity_id as near_id, min(e.embedding operator({vector}.<=>) %(vector)s::{vector}.vector) as distance,
 """
+    + _ONE_PASSAGE
+)
 _EXACT: LiteralString = (
     _BEST
     + """
@@ -81,18 +85,23 @@ _NEAREST_END: LiteralString = " limit %(depth)s) x), "
 _OF_KINDS: LiteralString = " and e.entity_type = any(%(kinds)s::mindia.entity_type[])"
 _LISTED: LiteralString = " and e.entity_id in (select listed_id from listed)"
 _NOT_EXCLUDED: LiteralString = " and e.entity_id not in (select excluded_id from excluded)"
-_EACH_ONCE: LiteralString = " group by e.entity_id order by best, near_id"
+_EACH_ONCE: LiteralString = " group by e.entity_id order by distance, near_id"
 
-_BY_INDEX: LiteralString = """
-    select n.near_id, n.best from (
-        select e.entity_id as near_id, min(array[e.distance, e.passage]) as best
+_BY_INDEX: LiteralString = (
+    """
+    select n.near_id, n.distance, n.passage from (
+        select e.entity_id as near_id, min(e.distance) as distance,
+"""
+    + _ONE_PASSAGE
+    + """
         from mindia.nearest_by_index(
             %(tenant_id)s, %(space)s::smallint, %(vector)s::{vector}.vector, %(kinds)s::mindia.entity_type[],
             %(rows)s::int, %(breadth)s::int
         ) e
         where true
 """
-_BY_INDEX_END: LiteralString = " group by e.entity_id order by best, near_id offset 0) n"
+)
+_BY_INDEX_END: LiteralString = " group by e.entity_id order by distance, near_id offset 0) n"
 
 _CHECKED_WORD: LiteralString = """
     where exists (
@@ -105,15 +114,15 @@ _CHECKED_NEAR: LiteralString = """
 
 _NO_VECTORS: LiteralString = """
 nearest as materialized (
-    select null::uuid as near_id, null::float8[] as best, 0 as part limit 0
+    select null::uuid as near_id, null::float8 as distance, null::int as passage, 0 as part limit 0
 ),
 """
 
 _FUSED: LiteralString = """
 vectors as materialized (
-    select near_id, 1 - best[1] as similarity, best[2]::int as passage,
-           row_number() over (order by part, best, near_id) as vector_rank
-    from nearest where 1 - best[1] >= %(threshold)s
+    select near_id, 1 - distance as similarity, passage,
+           row_number() over (order by part, distance, near_id) as vector_rank
+    from nearest where 1 - distance >= %(threshold)s
 ), fused as materialized (
     select coalesce(word_id, near_id) as fused_id, text_rank, text_score, vector_rank, similarity, passage,
            (coalesce(%(text_weight)s::float8 / (60 + text_rank), 0)
@@ -122,7 +131,7 @@ vectors as materialized (
 ), totals as materialized (
     select (select count(*) from words) as word_count, (select count(*) from nearest) as near_count,
            (select count(*) from vectors) as vector_count,
-           (select best[1] from nearest order by part, best offset 9 limit 1) as tenth
+           (select distance from nearest order by part, distance offset 9 limit 1) as tenth
 )
 select t.word_count, t.near_count, t.vector_count, t.tenth, r.*
 from totals t left join (
@@ -161,10 +170,14 @@ _CHOSEN: LiteralString = """
 """
 _OF_PASSAGE: LiteralString = """
     left join lateral (
-        select i.passage, i.description, i.locator from mindia.embeddings i
-        where i.tenant_id = %(tenant_id)s and i.entity_id = f.fused_id and i.space_id = %(space)s
-          and i.passage = f.passage and f.passage > 0 offset 0
-    ) p on true
+        select b.* from (
+            select i.passage, i.description, i.locator from mindia.embeddings i
+            where i.tenant_id = %(tenant_id)s and i.entity_id = f.fused_id and i.space_id = %(space)s
+              and f.similarity is not null and i.passage = coalesce(f.passage, i.passage)
+            order by i.embedding operator({vector}.<=>) %(vector)s::{vector}.vector, i.passage limit 1
+        ) b
+        where b.passage > 0
+    ) p on f.passage is distinct from 0
 """
 _MEDIA: LiteralString = """
     cross join lateral (
@@ -390,7 +403,7 @@ def _by_index(question: Question, *, ids: LiteralString, conditions: LiteralStri
     query += _BY_INDEX_END
     if conditions:
         query += _CHECKED_NEAR + conditions + " offset 0)"
-    return query + " order by n.best, n.near_id"
+    return query + " order by n.distance, n.near_id"
 
 
 def _result(
