@@ -36,12 +36,17 @@ _CONFIGURATION = """\
 listen_addresses = ''
 unix_socket_permissions = 0700
 max_connections = 100
-shared_buffers = 128MB
+shared_buffers = {shared_mb}MB
 dynamic_shared_memory_type = posix
 jit = off
 log_timezone = 'UTC'
 timezone = 'UTC'
 """
+
+_LEAST_SHARED_MB, _MOST_SHARED_MB = 128, 1024
+_SHARE = 16
+"""Shared buffers are a sixteenth of the memory, which is taken as it is needed: vectors that are not in them are copied
+each time that they are compared."""
 
 # In the background, so that the server is nobody's child: it outlives the process that starts it.
 _IN_BACKGROUND = 'exec "$@" >>"$0" 2>&1 </dev/null &'
@@ -168,7 +173,7 @@ class EmbeddedServer:
             reason = done.stderr.decode(errors="replace").strip()
             raise EmbeddedServerError(f"initdb failed in {self._folder}: {reason}")
         configuration = unfinished / "mindia.conf"
-        configuration.write_text(_CONFIGURATION)
+        configuration.write_text(_CONFIGURATION.format(shared_mb=_shared_mb()))
         self._account.give(configuration)
         with (unfinished / "postgresql.conf").open("a") as file:
             file.write("include 'mindia.conf'\n")
@@ -296,6 +301,11 @@ class EmbeddedServer:
             pass_fds=pass_fds,
             check=False,
         )
+
+
+def _shared_mb() -> int:
+    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    return min(max(memory_mb // _SHARE, _LEAST_SHARED_MB), _MOST_SHARED_MB)
 
 
 def _binaries() -> Path:

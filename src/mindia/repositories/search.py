@@ -52,13 +52,18 @@ words as materialized (
 """
 
 # Which of several passages is the nearest is looked up for what is shown: arrays of distance and passage, of which the
-# smallest would tell, take twice as long to make and to sort as the distances themselves.
+# smallest would tell, take twice as long to make and to sort as the distances themselves. These come from a subquery of
+# its own: where rows with their vectors are grouped, they spill to the disk.
 _ONE_PASSAGE: LiteralString = "case when min(e.passage) = max(e.passage) then min(e.passage) end as passage"
 _BEST: LiteralString = (
     """
-    select e.entity_id as near_id, min(e.embedding operator({vector}.<=>) %(vector)s::{vector}.vector) as distance,
+    select e.entity_id as near_id, min(e.distance) as distance,
 """
     + _ONE_PASSAGE
+    + """
+    from (
+        select e.entity_id, e.passage, e.embedding operator({vector}.<=>) %(vector)s::{vector}.vector as distance
+"""
 )
 _EXACT: LiteralString = (
     _BEST
@@ -85,7 +90,7 @@ _NEAREST_END: LiteralString = " limit %(depth)s) x), "
 _OF_KINDS: LiteralString = " and e.entity_type = any(%(kinds)s::mindia.entity_type[])"
 _LISTED: LiteralString = " and e.entity_id in (select listed_id from listed)"
 _NOT_EXCLUDED: LiteralString = " and e.entity_id not in (select excluded_id from excluded)"
-_EACH_ONCE: LiteralString = " group by e.entity_id order by distance, near_id"
+_EACH_ONCE: LiteralString = " offset 0) e group by e.entity_id order by distance, near_id"
 
 _BY_INDEX: LiteralString = (
     """
