@@ -5,6 +5,7 @@ And one S3 server for those that want it: see `tests.s3.fixtures`.
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Generator, Iterator
@@ -39,6 +40,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode("utf-8", "replace").decode()) for name, text in report.sections]
     return report
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector of garbage off what has been imported by now, which stays: looking at it takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 class _SharedParsers(ParserPool):

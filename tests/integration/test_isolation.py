@@ -66,9 +66,17 @@ FILES = {
 
 @pytest.fixture
 def pool() -> Iterator[ParserPool]:
+    """Children of a test's own, which it may kill or count."""
     pool = ParserPool(Settings())
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[ParserPool]:
+    """Children for the files of many tests: starting them takes longer than most of these."""
+    with closing(ParserPool(Settings())) as pool:
+        yield pool
 
 
 def probe(prober: Prober, content: bytes, filename: str, **settings: Any) -> Probed:
@@ -83,17 +91,17 @@ def children(pool: ParserPool) -> list[int]:
 
 @pytest.mark.parametrize("filename", FILES)
 @pytest.mark.parametrize("keep_location", [True, False])
-def test_a_child_finds_the_same_as_the_process_itself(pool: ParserPool, filename: str, keep_location: bool) -> None:
-    found = probe(pool, FILES[filename], filename, keep_location=keep_location)
+def test_a_child_finds_the_same_as_the_process_itself(shared: ParserPool, filename: str, keep_location: bool) -> None:
+    found = probe(shared, FILES[filename], filename, keep_location=keep_location)
     expected = probe(InProcessProber(), FILES[filename], filename, keep_location=keep_location)
 
     assert found == expected
     assert repr(found) == repr(expected), "as equal as numbers and times are, they are not the same"
 
 
-def test_a_time_and_a_place_come_out_of_a_child_as_they_are(pool: ParserPool) -> None:
+def test_a_time_and_a_place_come_out_of_a_child_as_they_are(shared: ParserPool) -> None:
     aware, naive, there = (
-        probe(pool, FILES[filename], filename, keep_location=True).facts
+        probe(shared, FILES[filename], filename, keep_location=True).facts
         for filename in ("aware.png", "naive.jpg", "there.jpg")
     )
 
@@ -161,32 +169,32 @@ def test_an_answer_that_no_column_can_hold_is_not_believed(kind: str, facts: dic
     ],
 )
 def test_a_child_refuses_with_the_same_words(
-    pool: ParserPool, content: bytes, filename: str, expected: type[MediaError]
+    shared: ParserPool, content: bytes, filename: str, expected: type[MediaError]
 ) -> None:
     refused = []
-    for prober in (pool, InProcessProber()):
+    for prober in (shared, InProcessProber()):
         with pytest.raises(expected, match=filename) as caught:
             probe(prober, content, filename, max_image_pixels=1_000_000)
         refused.append((type(caught.value), str(caught.value)))
     assert refused[0] == refused[1]
 
 
-def test_each_file_is_held_to_the_limits_of_its_own_call(pool: ParserPool) -> None:
+def test_each_file_is_held_to_the_limits_of_its_own_call(shared: ParserPool) -> None:
     for _ in range(2):
         with pytest.raises(TooLargeError, match="limit is 100"):
-            probe(pool, FILES["still.png"], "still.png", max_image_pixels=100)
-        assert probe(pool, FILES["still.png"], "still.png").content_type == "image/png"
+            probe(shared, FILES["still.png"], "still.png", max_image_pixels=100)
+        assert probe(shared, FILES["still.png"], "still.png").content_type == "image/png"
 
 
 def test_a_file_that_waits_on_disk_is_read_from_its_beginning_and_keeps_its_position(
-    pool: ParserPool, tmp_path: Path
+    shared: ParserPool, tmp_path: Path
 ) -> None:
     with (tmp_path / "tone.wav").open("w+b") as file:
         content = samples.wav(seconds=1)
         file.write(content)
         file.flush()
         settings = Settings(spool_memory_bytes=1000)
-        found = pool.probe(file, size=len(content), filename="tone.wav", declared=None, settings=settings)
+        found = shared.probe(file, size=len(content), filename="tone.wav", declared=None, settings=settings)
         assert found == probe(InProcessProber(), content, "tone.wav")
         assert file.tell() == len(content)
 
@@ -254,12 +262,12 @@ def test_an_image_that_wants_for_memory_is_too_large_and_not_damaged_whatever_it
 
 
 @pytest.mark.parametrize("image_format", NEEDY)
-def test_a_damaged_image_is_damaged_and_not_too_large(pool: ParserPool, image_format: str) -> None:
+def test_a_damaged_image_is_damaged_and_not_too_large(shared: ParserPool, image_format: str) -> None:
     content = noise(image_format, 2_500)
     damaged = content[:1_000] if image_format != "JPEG" else content[: len(content) // 2]
 
     with pytest.raises(CorruptMediaError, match="cannot be read as"):
-        probe(pool, damaged, "x", spool_memory_bytes=len(content))
+        probe(shared, damaged, "x", spool_memory_bytes=len(content))
 
 
 def test_a_file_that_crashes_its_parser_has_no_more_time_with_the_second_one() -> None:
@@ -314,11 +322,11 @@ def test_a_file_for_which_a_child_has_no_memory_left_is_read_by_a_new_one(pool: 
     assert len(set(before) - set(children(pool))) == 1
 
 
-def test_a_declared_type_of_any_length_is_a_contradiction_and_no_crash(pool: ParserPool) -> None:
+def test_a_declared_type_of_any_length_is_a_contradiction_and_no_crash(shared: ParserPool) -> None:
     file = io.BytesIO(FILES["still.png"])
     for declared in ("image/png" * 30_000, "x" * 300_000):
         with pytest.raises(TypeMismatchError, match="was declared as"):
-            pool.probe(file, size=len(FILES["still.png"]), filename="x", declared=declared, settings=Settings())
+            shared.probe(file, size=len(FILES["still.png"]), filename="x", declared=declared, settings=Settings())
 
 
 def test_many_threads_share_few_children(pool: ParserPool) -> None:
@@ -423,10 +431,10 @@ def alive(pid: int) -> bool:
 SMALL = Transformation(operations=[Resize(20)]).settled()
 
 
-def test_a_child_makes_the_same_pictures_as_the_process_itself(pool: ParserPool) -> None:
+def test_a_child_makes_the_same_pictures_as_the_process_itself(shared: ParserPool) -> None:
     marked = Transformation(operations=[Resize(20), Watermark(UUID(int=1))], format="png").settled()
     mark = samples.image(width=900, height=900, color="red", image_format="PNG")
-    for prober in (pool, InProcessProber()):
+    for prober in (shared, InProcessProber()):
         made = prober.derive(
             Source(io.BytesIO(FILES["turned.jpg"]), len(FILES["turned.jpg"])),
             filename="turned.jpg", transformation=marked, watermarks=[Source(io.BytesIO(mark), len(mark))],
@@ -447,14 +455,14 @@ def derived(prober: Prober, content: bytes, *operations: Operation, **settings: 
     )
 
 
-def test_a_child_refuses_to_make_what_cannot_be_made(pool: ParserPool) -> None:
+def test_a_child_refuses_to_make_what_cannot_be_made(shared: ParserPool) -> None:
     with pytest.raises(CorruptMediaError, match=r"'a\.jpg' cannot be read"):
-        derived(pool, samples.image()[:-100])
+        derived(shared, samples.image()[:-100])
     with pytest.raises(InvalidError, match="leaves nothing"):
-        derived(pool, samples.image(), Crop(5, 5, x=64, y=0))
+        derived(shared, samples.image(), Crop(5, 5, x=64, y=0))
     with pytest.raises(TooLargeError, match=r"Settings\.max_derivative_pixels"):
-        derived(pool, samples.image(), max_derivative_pixels=100)
-    assert derived(pool, samples.image()).width == 64
+        derived(shared, samples.image(), max_derivative_pixels=100)
+    assert derived(shared, samples.image()).width == 64
 
 
 def test_a_child_that_is_killed_while_it_makes_a_picture_is_replaced(pool: ParserPool) -> None:
@@ -491,12 +499,12 @@ def test_a_picture_that_is_none_is_not_believed(answer: dict[str, Any]) -> None:
         made_of(answer, "a.jpg", SMALL)
 
 
-def test_a_temporary_folder_that_is_missing_is_an_error_of_the_storage(pool: ParserPool, tmp_path: Path) -> None:
+def test_a_temporary_folder_that_is_missing_is_an_error_of_the_storage(shared: ParserPool, tmp_path: Path) -> None:
     class Remote(io.BytesIO):
         """What comes from an object store: no file of this machine."""
 
     with pytest.raises(StorageUnavailableError, match=r"Settings\.spool_folder"):
-        pool.derive(
+        shared.derive(
             Source(Remote(samples.image()), len(samples.image())), filename="a.jpg", transformation=SMALL,
             watermarks=[], settings=Settings(spool_folder=tmp_path / "missing", spool_memory_bytes=10),
         )  # fmt: skip

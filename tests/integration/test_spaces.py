@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.integration.model_server import Answer, model_server, vectors_of
-from tests.integration.queue_jobs import Owner
+from tests.integration.queue_jobs import Owner, make_due
 
 import mindia
 from mindia import (
@@ -299,6 +299,7 @@ def test_items_that_are_added_changed_and_deleted_while_it_runs_are_right_afterw
         thread.join()
         app.run_until_idle()
         library.index.reindex("missing")  # those that came while the last one ended may have kept it from switching
+        make_due(owner)  # and then it waits for its next attempt
         app.run_until_idle()
         stats = library.index.stats()
         assert (stats.missing, stats.warning) == (0, None)

@@ -11,6 +11,7 @@ from tests.integration.queue_jobs import Handler, Job, Owner, make_due, running,
 from mindia import Library, Mindia, Task, TaskContext, TaskStatus, WorkReport
 from mindia._ids import uuid7
 from mindia.errors import ConflictError, DiscardTask, InvalidError, NotFoundError
+from mindia.worker import housekeeping
 
 PENDING, COMPLETED = TaskStatus.PENDING, TaskStatus.COMPLETED
 FAILED, CANCELLED = TaskStatus.FAILED, TaskStatus.CANCELLED
@@ -48,6 +49,14 @@ def test_a_diamond_joins_once_both_sides_have_ended(queue_app: Mindia, queue: Li
     assert handler.names == ["top", "left", "right", "bottom"]
 
 
+@pytest.fixture
+def _reconciled_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers look through dependencies often: where two parts end at the same moment, that lets go the whole."""
+    monkeypatch.setattr(housekeeping, "_TICK_S", 0.1)
+    monkeypatch.setattr(housekeeping, "_RECONCILE_S", 0.1)
+
+
+@pytest.mark.usefixtures("_reconciled_often")
 def test_many_that_end_at_the_same_time_in_two_workers_let_go_what_waits_for_all_of_them(
     queue_app: Mindia, queue: Library, handler: Handler
 ) -> None:
@@ -169,6 +178,7 @@ def test_a_dependency_that_ends_while_the_transaction_of_what_waits_is_open_is_n
     assert status(queue, second, third) == [ends, ends]
 
 
+@pytest.mark.usefixtures("_reconciled_often")
 def test_a_worker_notices_it_by_itself(queue_app: Mindia, queue: Library) -> None:
     first = queue.tasks.enqueue(Job("first"))
     with running(queue_app.worker()):

@@ -270,6 +270,7 @@ def test_a_hanging_endpoint_does_not_hold_up_the_others(
 def test_what_is_under_way_when_a_worker_stops_is_waited_for(
     app: Mindia, tenant: Tenant, outbox: Outbox, receiver: ReceiverThread
 ) -> None:
+    app.settings = attrs.evolve(app.settings, webhook_lease=timedelta(hours=1))  # and not until it were renewed
     receiver.replies["/hook"] = Reply(after_s=0.3)
     outbox.emit(outbox.endpoint(tenant.id, receiver.url()), 5)
     with _working(app):

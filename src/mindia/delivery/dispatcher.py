@@ -242,6 +242,8 @@ class Dispatcher:
                 continue
             if renewed:
                 renew_at = time.monotonic() + self._lease_s / 3
+            if hand.is_last and hand.is_empty:
+                continue  # what was recorded just now was the last: nothing more would end the pause
             wait_s = (renew_at if stop_at is None else min(renew_at, stop_at)) - time.monotonic()
             await hand.pause(hand.ends, min(wait_s, _HELD_S) if hand.held else wait_s)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 from mindia.errors import StorageError, StorageUnavailableError
-from mindia.storage._s3_errors import Place, typed
+from mindia.storage._s3_errors import Place, code_of, typed
 
 _BUFFER = 1 << 18
 _SKIP = 1 << 18
@@ -15,6 +15,9 @@ _SKIP = 1 << 18
 
 _PIECE = 1 << 23
 """What is read at once of all that is left: so much at most is read twice where the server breaks off."""
+
+_REPLACED = ("PreconditionFailed", "412")
+"""Codes of a server that has another version by now."""
 
 _RESUMES = 3
 """How often a read goes on after the server broke off, without a byte in between."""
@@ -129,7 +132,7 @@ class _ObjectReader(io.RawIOBase):
                     Bucket=self._place.bucket, Key=self._place.key, Range=f"bytes={position}-", **condition
                 )
         except StorageError as error:
-            if "PreconditionFailed" in str(error) or "412" in str(error):
+            if code_of(error.__cause__) in _REPLACED:
                 raise StorageError(f"read {self._place}: the object was replaced while it was read") from error
             raise
         body = answer["Body"]

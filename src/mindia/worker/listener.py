@@ -15,7 +15,10 @@ from mindia.worker.rounds import Runtime
 
 _EVENTS: LiteralString = "mindia_webhooks"
 
-_WAIT_S = 1.0
+_WAIT_S = 0.1
+"""How long a worker that is told to stop waits for its listener; the driver itself waits no longer at a time."""
+
+_CLOSE_S = 2.0
 _AGAIN_S = 5.0
 
 _log = logging.getLogger("mindia.worker")
@@ -49,7 +52,7 @@ class Listener:
             yield
         finally:
             stopped.set()
-            thread.join(2 * _WAIT_S)
+            thread.join(_CLOSE_S)
 
     def _stay(self, stopped: threading.Event) -> None:
         while not stopped.is_set():
