@@ -1,4 +1,7 @@
-"""Where the calls of an asyncio host run: in threads of the application's own, as many as it has connections."""
+"""Where the calls of an asyncio host run: in threads of the application's own, as many as it has connections.
+
+They run in a copy of the caller's context, as with `asyncio.to_thread`: what they do belongs to its trace.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar, overload
@@ -82,7 +86,7 @@ class Threads(Handle):
         executor = self._by_process.get(process)
         if executor is None:
             executor = self._by_process[process] = ThreadPoolExecutor(self._size, thread_name_prefix="mindia-aio")
-        return executor.submit(function)
+        return executor.submit(copy_context().run, function)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -163,7 +167,7 @@ class OneThread(Handle):
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Have a function run after those before it, whether or not anybody waits for it."""
         try:
-            future = self._executor.submit(function)
+            future = self._executor.submit(copy_context().run, function)
         except RuntimeError as error:
             raise ClosedError("this transaction has ended: begin another one with library.transaction()") from error
         self._last = future
@@ -202,10 +206,11 @@ def _closed(making: Future[T], close: Callable[[T], object]) -> None:
 def _apart(function: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # so that who is cancelled does not cancel it
+    context = copy_context()
 
     def work() -> None:
         try:
-            future.set_result(function())
+            future.set_result(context.run(function))
         except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
             future.set_exception(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from uuid import UUID
@@ -74,6 +75,7 @@ class Task:
         cancel_requested: Whether it is to be cancelled while it runs.
         result: What the handler returned.
         is_suspect: Whether it may be what killed a worker.
+        trace_context: In which trace it was enqueued, `traceparent` and `tracestate` of W3C Trace Context, or None.
     """
 
     id: UUID
@@ -100,6 +102,7 @@ class Task:
     cancel_requested: bool = False
     result: JsonValue = attrs.field(default=None, hash=False)
     is_suspect: bool = False
+    trace_context: Mapping[str, str] | None = attrs.field(default=None, hash=False)
 
     @property
     def is_finished(self) -> bool:

@@ -76,18 +76,18 @@ _DOCUMENT: LiteralString = """
 """
 _TRANSCODE: LiteralString = """
 ), transcode as (
-    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by, dedup_key)
+    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by, trace_context, dedup_key)
     select %(transcode_id)s::uuid, %(tenant_id)s::uuid, 'video_transcode', 'video_transcode', %(transcode)s::jsonb,
-           %(initiated_by)s::uuid, %(transcode_key)s
+           %(initiated_by)s::uuid, %(trace_context)s::jsonb, %(transcode_key)s
     from media
     on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running') do nothing
 """
 _AND_TRANSCODE: dict[bool, LiteralString] = {True: _TRANSCODE, False: ""}
 _FOLLOW_UP: LiteralString = f"""
 ), task as (
-    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by)
+    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by, trace_context)
     select %(task_id)s::uuid, %(tenant_id)s::uuid, 'generate_embedding', 'generate_embedding', %(task)s::jsonb,
-           %(initiated_by)s::uuid
+           %(initiated_by)s::uuid, %(trace_context)s::jsonb
     from media
 ), event as (
     select %(event_id)s::uuid as event_id, %(event)s::text as event from media
@@ -215,6 +215,7 @@ class NewMedia:
         task_id: Of the task that embeds it.
         event: What webhooks are told.
         transcode: The task that encodes it, or None.
+        trace_context: In which trace the tasks are enqueued, as JSON, or None.
     """
 
     staged: Staged
@@ -225,6 +226,7 @@ class NewMedia:
     task_id: UUID
     event: MediaEvent
     transcode: NewTranscode | None = None
+    trace_context: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -241,6 +243,7 @@ class NewLink:
         task_id: Of the task that embeds it.
         event: What webhooks are told.
         transcode: The task that encodes it, or None.
+        trace_context: In which trace the tasks are enqueued, as JSON, or None.
     """
 
     id: UUID
@@ -252,6 +255,7 @@ class NewLink:
     task_id: UUID
     event: MediaEvent
     transcode: NewTranscode | None = None
+    trace_context: str | None = None
 
 
 def add(session: Session, new: NewMedia) -> Media | None:
@@ -286,7 +290,7 @@ def _statement(new: NewMedia) -> Statement[Media]:
         "language": new.language,
         "body": body,
         "indexed_body": indexable(body, max_bytes=_MAX_INDEXED_BODY),
-        **_follow_up(staged.id, staged.facts.kind, new.task_id, new.event, new.transcode),
+        **_follow_up(staged.id, staged.facts.kind, new),
     }
     make = media_of(staged.tenant_id)
     return Statement(
@@ -315,7 +319,7 @@ def link(session: Session, new: NewLink) -> Media | None:
         "original_filename": new.original_filename,
         "expires_at": new.expires_at,
         **new.texts.parameters(),
-        **_follow_up(new.id, original.kind, new.task_id, new.event, new.transcode),
+        **_follow_up(new.id, original.kind, new),
     }
     # What was made of the bytes is shared like the bytes; what is only being made is not there yet.
     fresh: Media = original
@@ -341,18 +345,17 @@ def link(session: Session, new: NewLink) -> Media | None:
     )
 
 
-def _follow_up(
-    media_id: UUID, kind: MediaKind, task_id: UUID, event: MediaEvent, transcode: NewTranscode | None
-) -> dict[str, object]:
+def _follow_up(media_id: UUID, kind: MediaKind, new: NewMedia | NewLink) -> dict[str, object]:
     parameters = {
-        "task_id": task_id,
+        "task_id": new.task_id,
         "task": Jsonb({"entity_id": str(media_id), "entity_type": kind}),
-        **event_parameters(event),
+        "trace_context": new.trace_context,
+        **event_parameters(new.event),
     }
-    if transcode is not None:
+    if new.transcode is not None:
         parameters |= {
-            "transcode_id": transcode.id,
+            "transcode_id": new.transcode.id,
             "transcode": Jsonb({"video_id": str(media_id)}),
-            "transcode_key": transcode.dedup_key,
+            "transcode_key": new.transcode.dedup_key,
         }
     return parameters

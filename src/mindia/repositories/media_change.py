@@ -52,9 +52,9 @@ _UPDATE_DOCUMENT: LiteralString = """
     from media
     where d.tenant_id = %(tenant_id)s and d.entity_id = %(id)s
 ), task as (
-    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by)
+    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by, trace_context)
     select %(task_id)s::uuid, %(tenant_id)s::uuid, 'generate_embedding', 'generate_embedding', %(task)s::jsonb,
-           %(initiated_by)s::uuid
+           %(initiated_by)s::uuid, %(trace_context)s::jsonb
     from media
     where not exists (
         select from mindia.tasks
@@ -157,7 +157,14 @@ def lock(session: Session, media: Media) -> bool:
 
 
 def update(
-    session: Session, changed: Media, *, texts: Texts, texts_differ: bool, task_id: UUID, event: MediaEvent
+    session: Session,
+    changed: Media,
+    *,
+    texts: Texts,
+    texts_differ: bool,
+    task_id: UUID,
+    trace_context: str | None,
+    event: MediaEvent,
 ) -> datetime | None:
     """Write filename, metadata, description and expiry of an item, and return when; None where it is gone.
 
@@ -167,6 +174,7 @@ def update(
         texts: What is said about it then.
         texts_differ: Whether that is something else than before, so that it is indexed and embedded anew.
         task_id: Of the task that embeds it.
+        trace_context: In which trace that is enqueued, as JSON, or None.
         event: What webhooks are told.
     """
     parameters = {
@@ -175,6 +183,7 @@ def update(
         "filename": changed.filename,
         "expires_at": changed.expires_at,
         "task_id": task_id,
+        "trace_context": trace_context,
         "task": Jsonb({"entity_id": str(changed.id), "entity_type": changed.kind}),
         **texts.parameters(),
         **event_parameters(event),

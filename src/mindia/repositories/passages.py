@@ -51,9 +51,9 @@ with document as (
     where d.tenant_id = %(tenant_id)s and d.entity_id = %(entity_id)s
     returning d.updated_at
 ), task as (
-    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by)
+    insert into mindia.tasks (id, tenant_id, task_type, kind, payload, initiated_by, trace_context)
     select %(task_id)s::uuid, %(tenant_id)s::uuid, 'generate_embedding', 'generate_embedding', %(task)s::jsonb,
-           %(initiated_by)s::uuid
+           %(initiated_by)s::uuid, %(trace_context)s::jsonb
     from document
     where not exists (
         select from mindia.tasks
@@ -129,6 +129,7 @@ def set_transcript(
     passages: Sequence[StoredPassage],
     task_id: UUID,
     initiated_by: UUID | None,
+    trace_context: str | None,
 ) -> bool:
     """Write what is said in a recording, and have it embedded; False where the item is gone."""
     locked = session.one(_LOCK, (tenant_id, entity_id), row=_Locked)
@@ -145,6 +146,7 @@ def set_transcript(
             "task_id": task_id,
             "task": Jsonb({"entity_id": str(entity_id), "entity_type": kind}),
             "initiated_by": initiated_by,
+            "trace_context": trace_context,
         },
         row=_itself,
     )

@@ -16,13 +16,14 @@ from mindia.errors import NotFoundError
 COLUMNS: LiteralString = """
 t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.status::text, t.priority, t.retry_count, t.max_retries,
 t.attempt, t.created_at, t.scheduled_for, t.started_at, t.completed_at, t.error_message, t.initiated_by, t.waiting_on,
-t.dedup_key, t.timeout_s, t.progress, t.progress_note, t.cancel_requested, t.result, t.is_suspect
+t.dedup_key, t.timeout_s, t.progress, t.progress_note, t.cancel_requested, t.result, t.is_suspect, t.trace_context
 """
 """Of `mindia.tasks t`, in the order that `task` takes them."""
 
 CLAIMED: LiteralString = """
 t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.priority, t.retry_count, t.max_retries, t.attempt,
-t.created_at, t.scheduled_for, t.started_at, t.error_message, t.initiated_by, t.dedup_key, t.timeout_s, t.is_suspect
+t.created_at, t.scheduled_for, t.started_at, t.error_message, t.initiated_by, t.dedup_key, t.timeout_s, t.is_suspect,
+t.trace_context
 """
 """The same for `claimed`: without those that have one value in all tasks that were just taken."""
 
@@ -48,10 +49,11 @@ _ENQUEUE: LiteralString = f"""
 with {_OWNER}, written as (
     insert into mindia.tasks as t
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
-         timeout_s, waiting_on)
+         timeout_s, waiting_on, trace_context)
     select %(id)s::uuid, %(tenant_id)s::uuid, %(task_type)s::mindia.task_type, %(kind)s::text, %(payload)s::jsonb,
            %(priority)s::int, coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s::int,
-           %(dedup_key)s::text, %(initiated_by)s::uuid, %(timeout_s)s::float8, %(waiting_on)s::int
+           %(dedup_key)s::text, %(initiated_by)s::uuid, %(timeout_s)s::float8, %(waiting_on)s::int,
+           %(trace_context)s::jsonb
     from place
     on conflict (tenant_id, dedup_key) where dedup_key is not null and status in ('pending', 'running')
     do update set dedup_key = excluded.dedup_key
@@ -65,10 +67,10 @@ _WRITE_MANY: LiteralString = f"""
 with {_OWNER}, written as (
     insert into mindia.tasks
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
-         timeout_s)
+         timeout_s, trace_context)
     select r.id::uuid, %(tenant_id)s::uuid, %(task_type)s::mindia.task_type, %(kind)s, r.payload::jsonb, %(priority)s,
            coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s, r.dedup_key,
-           %(initiated_by)s::uuid, %(timeout_s)s::float8
+           %(initiated_by)s::uuid, %(timeout_s)s::float8, %(trace_context)s::jsonb
     from place, unnest(string_to_array(%(ids)s, E'\n'), string_to_array(%(payloads)s, E'\n'),
                        %(dedup_keys)s::text[]) as r (id, payload, dedup_key)
 """
@@ -138,6 +140,7 @@ class NewTasks:
         timeout_s: How long an attempt may take, in seconds, or None.
         initiated_by: On whose behalf.
         may_notify: Whether an idle worker may be woken.
+        trace_context: In which trace, as JSON, or None.
     """
 
     tenant_id: UUID | None
@@ -150,6 +153,7 @@ class NewTasks:
     timeout_s: float | None
     initiated_by: UUID | None
     may_notify: bool
+    trace_context: str | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return them as a statement takes them."""
@@ -291,6 +295,7 @@ def task(
     cancel_requested: bool,  # noqa: FBT001 - the column
     result: Any,
     is_suspect: bool,  # noqa: FBT001 - the column
+    trace_context: dict[str, str] | None,
 ) -> Task:
     """Return the task of a row whose columns are `COLUMNS`."""
     return Task(
@@ -318,6 +323,7 @@ def task(
         cancel_requested=cancel_requested,
         result=result,
         is_suspect=is_suspect,
+        trace_context=trace_context,
     )
 
 
@@ -339,6 +345,7 @@ def claimed(
     dedup_key: str | None,
     timeout_s: float | None,
     is_suspect: bool,  # noqa: FBT001 - the column
+    trace_context: dict[str, str] | None,
 ) -> Task:
     """Return the task of a row whose columns are `CLAIMED`."""
     return Task(
@@ -360,4 +367,5 @@ def claimed(
         dedup_key=dedup_key,
         timeout_s=timeout_s,
         is_suspect=is_suspect,
+        trace_context=trace_context,
     )

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import attrs
 
+from mindia import _trace_context
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.session import Session
@@ -48,6 +49,7 @@ class Addition:
         task_id: Of the task that embeds the item.
         transcode_id: Of the task that encodes it, if it is a video that nobody has encoded yet.
         event_id: Of the event that tells of it.
+        trace_context: In which trace the tasks are enqueued, as JSON, or None.
     """
 
     description: str
@@ -60,6 +62,7 @@ class Addition:
     task_id: UUID = attrs.field(factory=uuid7)
     transcode_id: UUID = attrs.field(factory=uuid7)
     event_id: UUID = attrs.field(factory=uuid7)
+    trace_context: str | None = attrs.field(factory=_trace_context.current)
 
     @classmethod
     def checked(
@@ -207,6 +210,7 @@ def prepared(context: TenantContext, staged: Staged, addition: Addition) -> NewM
             url=event_url(staged, settings=context.settings),
         ),
         transcode=_transcode(staged.facts.kind, staged.id, addition, context.settings),
+        trace_context=addition.trace_context,
     )
 
 
@@ -234,6 +238,7 @@ def link(
                 url=None if addition.settings is None else event_url(named, settings=addition.settings),
             ),
             transcode=_transcode_of_copy(original, addition),
+            trace_context=addition.trace_context,
         ),
     )
 

@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from threading import Event
 
 import attrs
@@ -105,7 +106,7 @@ class BulkAdd:
                 except StopIteration:
                     exhausted = True
                 else:
-                    threads.submit(self._stage, position, source)
+                    threads.submit(copy_context().run, self._stage, position, source)  # in the trace of the caller
                     position += 1
                     pending += 1
             # The threads go on with the next sources while the rows of these are written.

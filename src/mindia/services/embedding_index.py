@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
+from mindia import _trace_context
 from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.session import Session
@@ -85,6 +86,7 @@ class EmbeddingIndex(Handle):
                 passages=spans,
                 task_id=task_id,
                 initiated_by=context.initiator,
+                trace_context=_trace_context.current(),
             )
 
         context.as_member.run(work)

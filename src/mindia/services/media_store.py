@@ -10,6 +10,7 @@ from uuid import UUID
 
 import attrs
 
+from mindia import _trace_context
 from mindia._ids import uuid7
 from mindia.db.session import Session
 from mindia.domain.bulk import AddReport, DeleteReport, DeleteResult, MediaInput, Progress
@@ -345,6 +346,7 @@ class MediaStore(MediaStreams):
                 texts=texts,
                 texts_differ=not same_metadata or texts != texts_of(item),
                 task_id=task_id,
+                trace_context=_trace_context.current(),
                 event=MediaEvent.of(
                     changed,
                     "updated",

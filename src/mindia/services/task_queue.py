@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from mindia import _trace_context
 from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.session import OpenTransaction, Session, Unit
@@ -360,6 +361,7 @@ class TaskQueue(Handle):
             timeout_s=None if timeout is None else timeout.total_seconds(),
             initiated_by=self._initiator,
             may_notify=self._registry.waker.may(),
+            trace_context=_trace_context.current(),
         )
 
 

@@ -121,9 +121,9 @@ class Schedule:
                 return False
             if not task_control.fire(session, self.name, tick=tick):
                 return False
-            tasks.enqueue(
-                session, attrs.evolve(self.new, may_notify=True), task_id=task_id, payload=self.payload, dedup_key=None
-            )
+            # Nobody's trace has caused it, neither that of the declaration nor that of whoever looks at the clock.
+            new = attrs.evolve(self.new, may_notify=True, trace_context=None)
+            tasks.enqueue(session, new, task_id=task_id, payload=self.payload, dedup_key=None)
             return True
 
         return unit.run(work)

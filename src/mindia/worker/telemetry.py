@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from mindia._trace_context import span_context_of
 from mindia._version import __version__
 from mindia.domain.tasks import Task
 
@@ -36,6 +37,7 @@ class Telemetry:
         self._global_tracers = trace.get_tracer_provider
         self._stand_in = trace.ProxyTracerProvider
         self._kind = trace.SpanKind.CONSUMER
+        self._link = trace.Link
         meter = metrics.get_meter("mindia", __version__, meters)
         self._ended = meter.create_counter(
             "mindia.tasks.ended", unit="{attempt}", description="Attempts of tasks that have ended, by outcome"
@@ -51,7 +53,11 @@ class Telemetry:
 
     @contextmanager
     def attempt(self, task: Task, *others: Task) -> Iterator[None]:
-        """Run a block as the span of an attempt, or of several together; what it raises makes it a failed one."""
+        """Run a block as the span of an attempt, or of several together; what it raises makes it a failed one.
+
+        It is linked to the spans in which the tasks were enqueued, and not their child: those may have ended long ago,
+        and one task may have many attempts.
+        """
         if not self._has_own_tracers and isinstance(self._global_tracers(), self._stand_in):
             yield  # nobody has set up tracing so far, and a span for nobody takes as long as all else of a short task
             return
@@ -66,7 +72,14 @@ class Telemetry:
             attributes["messaging.batch.message_count"] = 1 + len(others)
         if task.tenant_id is not None:
             attributes["mindia.tenant_id"] = str(task.tenant_id)
-        with self._tracer.start_as_current_span(f"process {task.kind}", kind=self._kind, attributes=attributes):
+        links = [
+            self._link(span_context_of(each.trace_context), {"messaging.message.id": str(each.id)})
+            for each in (task, *others)
+            if each.trace_context is not None
+        ]
+        with self._tracer.start_as_current_span(
+            f"process {task.kind}", kind=self._kind, attributes=attributes, links=links
+        ):
             yield
 
     def ended(self, executions: Sequence[Execution], outcomes: Sequence[Outcome]) -> None:
