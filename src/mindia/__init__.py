@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     from mindia.domain.analytics import TimeStep as TimeStep
     from mindia.domain.archives import ExportReport as ExportReport
     from mindia.domain.archives import ImportReport as ImportReport
+    from mindia.domain.archives import MissingDerivative as MissingDerivative
     from mindia.domain.bulk import AddReport as AddReport
     from mindia.domain.bulk import AddResult as AddResult
     from mindia.domain.bulk import DeleteReport as DeleteReport
@@ -147,7 +148,7 @@ _HOMES = {
         "RequestCount", "RequestGroup", "RequestLog", "RequestLogBuffer", "RequestOrder", "RequestStats",
         "RequestSummary", "StorageStats", "TaskStats", "TimeStep",
     ),
-    "mindia.domain.archives": ("ExportReport", "ImportReport"),
+    "mindia.domain.archives": ("ExportReport", "ImportReport", "MissingDerivative"),
     "mindia.domain.bulk": ("AddReport", "AddResult", "DeleteReport", "DeleteResult", "MediaInput", "Progress"),
     "mindia.domain.derivatives": ("Derivative",),
     "mindia.domain.filters": ("Between", "Contains", "Exists", "MediaOrder"),

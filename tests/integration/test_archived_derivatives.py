@@ -24,6 +24,7 @@ from tests.integration.test_streams import encode, get
 import mindia
 from mindia import (
     Derivative,
+    ExportReport,
     Image,
     Library,
     LocalStorage,
@@ -331,6 +332,12 @@ def _other(path: Path) -> None:
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
 
 
+def missing(report: ExportReport) -> list[tuple[UUID | None, str]]:
+    """Return what is named as missing."""
+    assert all(each.reason for each in report.missing_derivatives)
+    return [(each.media_id, each.operations) for each in report.missing_derivatives]
+
+
 @pytest.mark.parametrize("damage", [_without, _shorter, _longer, _other])
 def test_a_picture_that_is_not_as_it_was_made_is_left_out(
     own: Own, tmp_path: Path, damage: Callable[[Path], None]
@@ -341,6 +348,7 @@ def test_a_picture_that_is_not_as_it_was_made_is_left_out(
     report = own.app.tenants.export(own.library.tenant_id, tmp_path / "a.zip")
 
     assert (report.derivative_count, report.missing) == (4, ())
+    assert missing(report) == [(picture.media_id, picture.operations)]
     parts = Parts.of(report.path)
     assert picture.operations not in {each["operations"] for each in parts.derivatives or ()}
     own.app.tenants.import_archive(report.path, keep_ids=False)
@@ -357,6 +365,7 @@ def test_a_video_whose_stream_is_not_as_it_was_made_goes_out_as_one_that_is_not_
     report = own.app.tenants.export(own.library.tenant_id, tmp_path / "a.zip")
 
     assert (report.derivative_count, report.media_count) == (4, 5)
+    assert missing(report) == [(_item(own.library, "clip.mp4").id, "hls")]
     imported = elsewhere.library(elsewhere.tenants.import_archive(report.path, keep_ids=False).tenant)
     clip = _item(imported, "clip.mp4")
     assert isinstance(clip, Video)
@@ -367,7 +376,10 @@ def test_a_file_that_is_none_of_a_stream_has_the_stream_left_out(own: Own, tmp_p
     key = getattr(_item(own.library, "clip.mp4"), "hls_master_key", "")
     (own.folder / key.replace(MASTER, "note.txt")).write_bytes(b"x")
 
-    assert own.app.tenants.export(own.library.tenant_id, tmp_path / "a.zip").derivative_count == 4
+    report = own.app.tenants.export(own.library.tenant_id, tmp_path / "a.zip")
+
+    assert report.derivative_count == 4
+    assert missing(report) == [(_item(own.library, "clip.mp4").id, "hls")]
 
 
 def test_an_original_that_is_missing_takes_along_what_was_made_of_it(own: Own, tmp_path: Path) -> None:
@@ -377,6 +389,7 @@ def test_an_original_that_is_missing_takes_along_what_was_made_of_it(own: Own, t
     report = own.app.tenants.export(own.library.tenant_id, tmp_path / "a.zip")
 
     assert (report.derivative_count, report.media_count, report.missing) == (4, 4, (letter.id,))
+    assert report.missing_derivatives == ()
     own.app.tenants.import_archive(report.path, keep_ids=False)
 
 

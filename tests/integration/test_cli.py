@@ -258,11 +258,18 @@ def test_vectors_are_looked_after(mindia: Mindia, library: Library, app: App) ->
     assert mindia("index", "stats", "--json").lines[0]["missing"] == 0
 
 
-def test_tenants_are_kept_and_moved(mindia: Mindia, library: Library, tmp_path: Path) -> None:
-    library.media.add(samples.image(), filename="cat.jpg")
+def test_tenants_are_kept_and_moved(
+    mindia: Mindia, library: Library, storage: LocalStorage, tenant: Tenant, tmp_path: Path
+) -> None:
+    cat = library.media.add(samples.image(), filename="cat.jpg")
     archive = tmp_path / "acme.archive"
     assert mindia("export", archive).code == 0
     assert mindia("export", archive).code == 5
+    picture = library.media.thumbnail(cat)
+    storage.delete(tenant.s3_bucket, [picture.s3_key])
+    assert "derivatives without bytes  1" in mindia("export", tmp_path / "again.archive").stdout
+    report = mindia("export", tmp_path / "a.archive", "--json").lines[0]
+    assert [each["operations"] for each in report["missing_derivatives"]] == [picture.operations]
     name = f"Copy {uuid4().hex[:8]}"
     assert mindia("tenants", "import", archive, "--name", name, "--no-keep-ids").code == 0
     assert len(mindia("list", "--tenant", name, "--json").lines) == 1

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from PIL import Image as Pillow
 from psycopg import sql
+from tests.corpus.odd import ffmpeg
 from tests.integration.media_rows import Host, rows, sweep_all
 from tests.integration.tenant_rows import add_user
 
@@ -355,6 +356,30 @@ def test_a_storyboard_is_made_once_and_goes_with_its_video(
     app.run_until_idle()
     app.maintenance.remove_deleted()
     assert derived(storage, tenant) == set()
+
+
+def test_a_storyboard_that_there_was_no_time_for_says_so_until_it_is_made_again(
+    database_url: str, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = samples.video(codec="mpeg4", audio_codec=None, seconds=9, frame_rate=1)
+    film = ffmpeg("mp4", "-i {film}", "-c:v mpeg4 -g 2 -sc_threshold 1000000000", film=film)
+    with mindia.connect(database_url, storage=storage, settings=Settings(isolate_parsers=False)) as app:
+        library = app.library(app.tenants.create("Acme"))
+        video = library.media.add(film, filename="film.mp4")
+        with monkeypatch.context() as patch:
+            patch.setattr("mindia.media.storyboards._SHARE", 0.0)
+            made = library.media.storyboard(video, interval_s=3)
+        assert not made.is_exact
+        assert library.media.storyboard(video, interval_s=3) == made
+        assert mindia.Storyboard.of(library.media.derivatives(video)[0]) == made
+
+        library.media.regenerate_derivatives(video)
+        app.run_until_idle()
+
+        again = library.media.storyboard(video, interval_s=3)
+        assert again.is_exact
+        assert again.tiles == made.tiles
+        assert [each for each in library.media.derivatives(video) if each.s3_prefix is None] == [again.sheet]
 
 
 def test_a_preview_is_the_thumbnail_that_is_there(library: Library) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.integration.model_server import Answer, model_server, vectors_of
-from tests.integration.queue_jobs import Owner, make_due
+from tests.integration.queue_jobs import Owner
 
 import mindia
 from mindia import (
@@ -26,6 +26,7 @@ from mindia import (
 )
 from mindia.domain.search import SpaceStatus
 from mindia.errors import EmbeddingError, InvalidError, SpaceMismatchError
+from mindia.services import reindexing
 from mindia.services.spaces import SearchSpace
 from mindia.testing import samples
 
@@ -298,9 +299,6 @@ def test_items_that_are_added_changed_and_deleted_while_it_runs_are_right_afterw
         stop.set()
         thread.join()
         app.run_until_idle()
-        library.index.reindex("missing")  # those that came while the last one ended may have kept it from switching
-        make_due(owner)  # and then it waits for its next attempt
-        app.run_until_idle()
         stats = library.index.stats()
         assert (stats.missing, stats.warning) == (0, None)
         stale = owner.execute(
@@ -311,6 +309,78 @@ def test_items_that_are_added_changed_and_deleted_while_it_runs_are_right_afterw
             (library.tenant_id,),
         ).fetchone()
         assert stale == (0,)
+
+
+def before_each_switch(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have something happen each time when searches are about to go to another space."""
+    switch = reindexing._Run._switch
+
+    def acting(run: reindexing._Run, space_id: int) -> Any:
+        act()
+        return switch(run, space_id)
+
+    monkeypatch.setattr(reindexing._Run, "_switch", acting)
+
+
+@pytest.mark.parametrize("only", ["missing", "all"])
+@pytest.mark.parametrize("has_former", [True, False])
+def test_what_is_added_to_the_last_does_not_keep_searches_from_the_new_space(
+    filled: Library, open_app: Open, monkeypatch: pytest.MonkeyPatch, only: str, has_former: bool
+) -> None:
+    with open_app(model("new"), *[model("old")] * has_former) as app:
+        library = app.library(filled.tenant_id)
+        before_each_switch(monkeypatch, lambda: library.media.add(samples.image(), filename="late.jpg"))
+        task = library.index.reindex(only)
+
+        app.run_until_idle()
+
+        done = library.tasks.get(task.id)
+        assert (done.status, done.retry_count) == (TaskStatus.COMPLETED, 0)
+        assert named(library.index.stats()) == {"old": (SpaceStatus.RETIRED, 3), "new": (SpaceStatus.ACTIVE, 4)}
+        assert library.index.stats().missing == 0
+
+
+def test_what_the_former_embedder_makes_to_the_last_is_in_the_new_space_before_searches_go_there(
+    filled: Library, open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_app(model("new")) as app, open_app(model("old")) as former:
+        library, other = app.library(filled.tenant_id), former.library(filled.tenant_id)
+        left = ["a", "b", "c"]
+
+        def add() -> None:
+            if left:
+                item = other.media.add(samples.image(), filename=f"{left.pop()}.jpg")
+                other.index.embed(item.id)
+
+        before_each_switch(monkeypatch, add)
+        payload = app._registry.of_kind("mindia.reindex").decode(library.index.reindex().payload)
+
+        library.index._run_reindex(payload, lambda *_: None)
+
+        assert named(library.index.stats()) == {"old": (SpaceStatus.RETIRED, 6), "new": (SpaceStatus.ACTIVE, 6)}
+        assert not left
+
+
+def test_a_former_embedder_that_makes_ever_more_keeps_searches_where_they_are(
+    filled: Library, open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_app(model("new")) as app, open_app(model("old")) as former:
+        library, other = app.library(filled.tenant_id), former.library(filled.tenant_id)
+        before_each_switch(
+            monkeypatch, lambda: other.index.embed(other.media.add(samples.image(), filename="more.jpg").id)
+        )
+        task = library.index.reindex(max_failures=1000)
+
+        app.run_until_idle()
+
+        (error,) = library.tasks.errors(task)
+        assert "workers with another embedder go on making vectors: 1 item" in error.error_message
+        assert named(library.index.stats())["old"][0] is SpaceStatus.ACTIVE
+        monkeypatch.undo()
+        library.tasks.reschedule(task, library.tasks.get(task.id).created_at)
+        app.run_until_idle()
+        stats = library.index.stats()
+        assert (stats.missing, named(stats)["new"][0]) == (0, SpaceStatus.ACTIVE)
 
 
 def test_the_first_embedders_of_a_tenant_make_one_space_that_is_searched(open_app: Open) -> None:

@@ -379,6 +379,7 @@ def _switch_spaces(session: Session, tenant_id: UUID, item: Media) -> None:
     session.batch([said])
     for number in spaces.lock_spaces(session, tenant_id):
         embeddings.missing(session, tenant_id, space_id=number, since=None, after=UUID(int=0), limit=5)
+        embeddings.left(session, tenant_id, space_id=number, failed=[item.id], gone=[])
         another = spaces.space_of(session, tenant_id, model_name="another", native_dimensions=2)
         spaces.activate(session, tenant_id, another.id)
         spaces.revive(session, tenant_id, number)

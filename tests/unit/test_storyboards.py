@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ import attrs
 import av
 import pytest
 from PIL import Image
+from tests.corpus.odd import ffmpeg
 from tests.corpus.odd_video import VIDEOS
 
 from mindia import Derivative, Settings, Storyboard
@@ -22,6 +23,7 @@ from mindia.media.deriving import derive
 from mindia.testing import samples
 
 RATE = 20
+NO_TIME = Settings(parser_timeout=timedelta(microseconds=1))
 
 
 def board_of(content: bytes, *, settings: Settings | None = None, **asked: Any) -> tuple[Storyboard, Image.Image]:
@@ -32,7 +34,7 @@ def board_of(content: bytes, *, settings: Settings | None = None, **asked: Any) 
     )
     sheet = Derivative(
         id=UUID(int=1), tenant_id=UUID(int=2), source_id=UUID(int=3),
-        operations=str(wanted.ending(made.end)), s3_key="x",
+        operations=str(wanted.ending(made.end, is_exact=made.is_exact)), s3_key="x",
         content_type="image/png", file_size=1, width=made.width, height=made.height, created_at=datetime.now(UTC),
     )  # fmt: skip
     picture = Image.open(io.BytesIO(made.content))
@@ -114,6 +116,75 @@ def test_what_breaks_off_behind_its_header_has_tiles_until_then(tmp_path: Path) 
 
     assert 0.5 < board.duration_s < 3.9
     assert seconds_shown(board, sheet)[:5] == [0, 0.1, 0.2, 0.3, 0.4]
+
+
+def damaged(film: bytes, *, from_s: float) -> bytes:
+    """Return a film whose frames from a second on are nothing but zeros."""
+    content = bytearray(film)
+    with av.open(io.BytesIO(film), "r") as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.pts is not None and packet.time_base and packet.pts * packet.time_base >= from_s:
+                assert packet.pos is not None
+                at = film.index(bytes(packet), packet.pos)
+                content[at : at + packet.size] = bytes(packet.size)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("mp4", "libx264"), ("matroska", "libx264"), ("webm", "libvpx"), ("avi", "mpeg4")],
+    ids=["mp4", "mkv", "webm", "avi"],
+)
+@pytest.mark.parametrize("from_s", [0.1, 2.0, 3.8])
+def test_what_is_damaged_up_to_its_end_has_tiles_until_then(container: str, codec: str, from_s: float) -> None:
+    film = samples.video(container, codec=codec, audio_codec=None, seconds=4, frame_rate=RATE)
+
+    board, sheet = board_of(damaged(film, from_s=from_s), interval=0.25)
+
+    is_found = from_s < 3.75  # damage behind the beginning of the last tile is not looked for
+    assert board.duration_s == pytest.approx(from_s if is_found else 4, abs=0.06)
+    assert board.tiles[-1].start_s < board.tiles[-1].end_s == board.duration_s
+    assert seconds_shown(board, sheet) == [tile.start_s for tile in board.tiles]
+    assert board.is_exact
+
+
+def test_intervals_are_as_short_as_what_can_be_decoded_allows() -> None:
+    film = samples.video(codec="mpeg4", audio_codec=None, seconds=250, frame_rate=1)
+
+    board, sheet = board_of(damaged(film, from_s=90))
+
+    assert (board.interval_s, board.duration_s, len(board.tiles)) == (1, 90, 90)
+    reds = [sheet.getpixel((tile.x + 8, tile.y + 8)) for tile in board.tiles]
+    assert all(
+        isinstance(red, tuple) and abs((red[0] - number * 20 + 128) % 256 - 128) < 10 for number, red in enumerate(reds)
+    )
+
+
+def test_what_is_damaged_as_a_whole_is_refused() -> None:
+    with pytest.raises(CorruptMediaError, match="has no frame that can be read"):
+        board_of(damaged(samples.video(audio_codec=None), from_s=0))
+
+
+@pytest.mark.parametrize(("apart", "is_exact"), [(1, True), (2, False)])
+def test_what_there_is_no_time_for_shows_the_frame_before(apart: int, is_exact: bool) -> None:
+    film = samples.video(codec="mpeg4", audio_codec=None, seconds=250, frame_rate=1)
+    film = ffmpeg("mp4", "-i {film}", f"-c:v mpeg4 -q:v 1 -g {apart} -sc_threshold 1000000000", film=film)
+
+    board, sheet = board_of(film, settings=NO_TIME)
+
+    assert board.is_exact is is_exact
+    assert (board.interval_s, len(board.tiles)) == (3, 84)
+    for tile in board.tiles:
+        red = sheet.getpixel((tile.x + 8, tile.y + 8))
+        shown_s = tile.start_s - tile.start_s % apart  # a frame that decoding can begin with
+        assert isinstance(red, tuple)
+        assert abs((red[0] - round(shown_s) * 20 + 128) % 256 - 128) < 10
+
+
+def test_what_there_is_no_time_for_at_all_is_refused() -> None:
+    film = samples.video(codec="mpeg4", audio_codec=None, seconds=250, frame_rate=1)
+    with pytest.raises(TooLargeError, match="take an interval that is longer"):
+        board_of(film, settings=NO_TIME)
 
 
 def test_a_single_frame_is_a_single_tile() -> None:

@@ -97,6 +97,8 @@ def test_the_text_form_of_tiles_comes_back_as_it_was(
 
     assert Transformation.parse(str(made)) == made
     assert made.ending(None).ending(tiles.end) == made
+    assert made.ending(tiles.end, is_exact=False).ending(tiles.end) == made
+    assert Transformation.parse(str(inexact := made.ending(tiles.end, is_exact=False))) == inexact
     if tiles.end is not None:
         assert 1 <= tiles.count <= 100
         assert (tiles.count - 1) * tiles.step_ms < round(tiles.end * 1000) <= tiles.count * tiles.step_ms

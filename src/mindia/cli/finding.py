@@ -157,7 +157,15 @@ def add_to(commands: typer.Typer) -> None:
                 tell(progress.done, "")
 
             report = cli.app.tenants.export(cli.tenant.id, archive, derived=derived, progress=told)
-        cli.out.item(report, shown=(("archive", archive), ("tenant", cli.tenant.name)))
+        cli.out.item(
+            report,
+            shown=(
+                ("archive", archive),
+                ("tenant", cli.tenant.name),
+                ("items without bytes", len(report.missing) or None),
+                ("derivatives without bytes", len(report.missing_derivatives) or None),
+            ),
+        )
 
 
 def _filters(

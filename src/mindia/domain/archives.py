@@ -276,6 +276,21 @@ class Manifest:
 
 
 @attrs.frozen(kw_only=True)
+class MissingDerivative:
+    """A picture or a stream that is not in an archive, although the item is that it was made of.
+
+    Attributes:
+        media_id: The item; the first one, where items share the bytes that it was made of.
+        operations: What was done, as in `Derivative.operations`.
+        reason: Why, for people.
+    """
+
+    media_id: UUID
+    operations: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class ExportReport:
     """What was written.
 
@@ -285,11 +300,13 @@ class ExportReport:
         user_count: How many users are in it.
         media_count: How many items.
         preset_count: How many presets.
-        derivative_count: How many pictures that were made of items, and streams. Those whose bytes were not there, or
-            were others, are left out: they can be made again.
+        derivative_count: How many pictures that were made of items, and streams.
         object_count: How many objects: one for all that has the same bytes.
         object_bytes: Their sizes together.
         missing: Items that are not in it, since their bytes were not there any more: those that were deleted meanwhile.
+            What was made of them is not in it either.
+        missing_derivatives: Pictures and streams of the others that are not in it, since their bytes were not there, or
+            were others. They can be made again.
     """
 
     tenant_id: UUID
@@ -301,6 +318,7 @@ class ExportReport:
     object_count: int
     object_bytes: int
     missing: tuple[UUID, ...] = ()
+    missing_derivatives: tuple[MissingDerivative, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -340,6 +340,7 @@ class Tiles(Operation):
         side: The longest side of a tile, in pixels.
         interval: Seconds from frame to frame; without it, whole ones, so many that 100 tiles are enough.
         end: When the last frame is over, in seconds; None as long as nobody has looked.
+        exact: Whether each is the frame of its time; otherwise decoding took too long, and some are earlier ones.
     """
 
     name: ClassVar[str] = "tiles"
@@ -357,6 +358,7 @@ class Tiles(Operation):
         validator=attrs.validators.optional(between(0.001, 1_000_000)),
         metadata=NUMBER,
     )
+    exact: bool = attrs.field(default=True, validator=check_flag, metadata=FLAG)
 
     @side.validator
     def _check_side(self, _: object, value: object) -> None:

@@ -20,7 +20,7 @@ class StoryboardTile:
     """A frame within the sheet of a storyboard.
 
     Attributes:
-        start_s: The second of the video that it shows.
+        start_s: The second of the video that it shows, where the storyboard is exact.
         end_s: When the next one begins, or the video ends.
         x: Where it begins in the sheet, from the left, in pixels.
         y: Where it begins, from the top.
@@ -43,13 +43,17 @@ class Storyboard:
     Attributes:
         sheet: The picture, as it is stored: `library.media.url(storyboard.sheet)` is its address.
         interval_s: Seconds from frame to frame.
-        duration_s: When the last frame of the video is over.
+        duration_s: When the last frame of the video is over. Whether it can be decoded is not known where a tile begins
+            before it that can.
+        is_exact: Whether each tile shows the frame of its time. Otherwise decoding took too long, and some show one
+            that is earlier, by `interval_s` at most; `library.media.regenerate_derivatives(video)` tries again.
         tiles: Where each frame is in the picture, and when it is seen.
     """
 
     sheet: Derivative
     interval_s: float
     duration_s: float
+    is_exact: bool
     tiles: tuple[StoryboardTile, ...] = attrs.field(repr=False)
 
     @classmethod
@@ -73,6 +77,7 @@ class Storyboard:
             sheet=sheet,
             interval_s=tiles.step_ms / 1000,
             duration_s=tiles.end,
+            is_exact=tiles.exact,
             tiles=tuple(
                 StoryboardTile(
                     start_s=start_ms / 1000,

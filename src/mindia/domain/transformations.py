@@ -272,9 +272,11 @@ class Transformation:
         first = next(iter(self.operations), None)
         return first if isinstance(first, Tiles) else None
 
-    def ending(self, end: float | None) -> Transformation:
-        """Return one whose tiles, if there are any, end at another time; None where nobody has looked."""
-        return self if self.tiles is None else attrs.evolve(self, operations=[attrs.evolve(self.tiles, end=end)])
+    def ending(self, end: float | None, *, is_exact: bool = True) -> Transformation:
+        """Return one whose tiles, if there are any, are as they were found: what is asked for ends at None."""
+        if self.tiles is None:
+            return self
+        return attrs.evolve(self, operations=[attrs.evolve(self.tiles, end=end, exact=is_exact)])
 
     @property
     def watermarks(self) -> tuple[UUID, ...]:

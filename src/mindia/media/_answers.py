@@ -55,7 +55,7 @@ def made_of(answer: dict[str, Any], filename: str, transformation: Transformatio
         found = sniff.sniff(content[: sniff.HEAD_BYTES])
         is_right = found is not None and found.content_type == transformation.format.content_type
         if is_right and 0 < width < 1 << 17 and 0 < height < 1 << 17:
-            made = Made(content, width, height, answer.get("end"))
+            made = Made(content, width, height, answer.get("end"), answer.get("is_exact") is True)
             if transformation.tiles is None or _is_laid_out(made, transformation.tiles):
                 return made
     raise errors.CorruptMediaError(f"{filename!r} makes the parser of its format answer nonsense")

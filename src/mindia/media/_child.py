@@ -136,6 +136,7 @@ def _answer(request: dict[str, Any], descriptors: list[int], memory_bytes: int) 
                     "width": made.width,
                     "height": made.height,
                     "end": made.end,
+                    "is_exact": made.is_exact,
                 }
             if "max_side" in request:
                 shots = pictures(

@@ -41,12 +41,14 @@ class Made:
         width: In pixels.
         height: In pixels.
         end: Of tiles, when the last frame of the video is over, in seconds; otherwise None.
+        is_exact: Whether each tile is the frame of its time.
     """
 
     content: bytes = attrs.field(repr=False)
     width: int
     height: int
     end: float | None = None
+    is_exact: bool = True
 
 
 def derive(
@@ -81,8 +83,9 @@ def derive(
     if transformation.tiles is not None:
         if kind.kind is not MediaKind.VIDEO:
             raise InvalidError(f"{filename!r} is {kind.content_type}: a storyboard is made of a video")
-        sheet, end = laid_out(file, kind, transformation.tiles, canvas, settings)
-        return attrs.evolve(_encoded([sheet], transformation, filename), end=end)
+        sheet, tiles = laid_out(file, kind, transformation.tiles, canvas, settings)
+        made = _encoded([sheet], transformation, filename)
+        return attrs.evolve(made, end=tiles.end, is_exact=tiles.exact)
     if kind.kind is MediaKind.IMAGE:
         try:
             return _of_image(file, kind, transformation, canvas, settings)

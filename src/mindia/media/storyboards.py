@@ -43,8 +43,8 @@ _RATE = 25.0
 
 def laid_out(
     file: BinaryIO, kind: sniff.MediaType, asked: Tiles, canvas: Canvas, settings: Settings
-) -> tuple[Image, float]:
-    """Return tiles in one picture, and when the last frame of the video is over, in seconds.
+) -> tuple[Image, Tiles]:
+    """Return tiles in one picture, and what was found: when the last frame is over, and whether they are exact.
 
     Each tile shows what is seen when its time begins. Where decoding takes too long, it is a frame that is seen
     earlier, but not before the time of the tile before.
@@ -52,7 +52,7 @@ def laid_out(
     Args:
         file: Seekable.
         kind: Its type.
-        asked: How large tiles are, and how far apart; its end is of no account.
+        asked: How large tiles are, and how far apart; the rest is of no account.
         canvas: What is made within, and the name for messages.
         settings: Limits.
 
@@ -67,21 +67,22 @@ def laid_out(
         reel = _Reel(container, stream)
         end = reel.end_of_packets()
         for _ in range(_TRIES):
-            tiles = attrs.evolve(asked, end=max(0.001, min(end, _MOST_S)))
-            assert tiles.end is not None
-            sheet, end = _sheet(reel, tiles, canvas, deadline)
+            tiles = attrs.evolve(asked, end=max(0.001, min(end, _MOST_S)), exact=True)
+            sheet, is_exact, end = _sheet(reel, tiles, canvas, deadline)
             if sheet is not None:
-                return sheet, tiles.end
+                return sheet, attrs.evolve(tiles, exact=is_exact)
             # What is behind cannot be decoded: the intervals may become shorter with that.
     raise CorruptMediaError(f"{canvas.filename!r} ends at another time whenever it is read")
 
 
-def _sheet(reel: _Reel, tiles: Tiles, canvas: Canvas, deadline: float) -> tuple[Image | None, float]:
-    """Return tiles in one picture; or None, and when the video is over, where that is before they are."""
+def _sheet(reel: _Reel, tiles: Tiles, canvas: Canvas, deadline: float) -> tuple[Image | None, bool, float]:
+    """Return tiles in one picture, whether all are exact, and when the video is over; no picture if before they are."""
     from PIL import Image
 
     sheet: Image.Image | None = None
     size = (0, 0)
+    is_exact = True
+    reel.rewind()
     for number in range(tiles.count):
         at_s = number * tiles.step_ms / 1000
         now = time.monotonic()
@@ -91,9 +92,10 @@ def _sheet(reel: _Reel, tiles: Tiles, canvas: Canvas, deadline: float) -> tuple[
                 raise CorruptMediaError(f"{canvas.filename!r} has no frame that can be read")
             if number:
                 end = reel.end_behind((number - 1) * tiles.step_ms / 1000) if frame is None else reel.end
-                return None, min(end, at_s)
+                return None, is_exact, min(end, at_s)
         assert frame is not None
-        if at_s - reel.time_of(frame) > tiles.step_ms / 1000 and reel.was_cut_short:
+        is_exact = is_exact and not reel.was_cut_short
+        if reel.was_cut_short and at_s - reel.time_of(frame) > tiles.step_ms / 1000:
             raise TooLargeError(
                 f"{canvas.filename!r} takes too long to be decoded for {tiles.count} tiles (Settings.parser_timeout): "
                 "take an interval that is longer"
@@ -105,7 +107,7 @@ def _sheet(reel: _Reel, tiles: Tiles, canvas: Canvas, deadline: float) -> tuple[
             sheet = Image.new("RGB", (columns * size[0], rows * size[1]))
         row, column = divmod(number, TILES_IN_A_ROW)
         sheet.paste(_shrunk(frame, size), (column * size[0], row * size[1]))
-    return sheet, reel.end
+    return sheet, is_exact, reel.end
 
 
 def _shrunk(frame: VideoFrame, size: tuple[int, int]) -> Image:
@@ -121,7 +123,7 @@ class _Reel:
 
     Attributes:
         end: When the last of all frames that were decoded is over.
-        was_cut_short: Whether there was no time to decode what was asked for last.
+        was_cut_short: Whether there was no time to decode up to what was asked for last.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
@@ -142,11 +144,14 @@ class _Reel:
 
     def end_of_packets(self) -> float:
         """Return when the last packet ends that is whole; whether it can be decoded is not known then."""
-        self._is_fresh = True
         last = self._last_packet(_BEHIND_ALL)
         # Packets stand in the order of decoding: the last one need not be the one that is seen last.
         before = 0.0 if last is None else last - (_REORDERED + 1) * self._frame_s
         return max(last or 0.0, self._last_packet(before) or 0.0)
+
+    def rewind(self) -> None:
+        """Begin again: what is asked for next may be of any time."""
+        self._is_fresh = True
 
     def seen_at(self, at_s: float, *, until: float) -> VideoFrame | None:
         """Return the frame that is seen at a time, or the first one before there is any, or None behind the last one.
@@ -175,7 +180,6 @@ class _Reel:
         self._seek(at_s)
         for frame in self._frames:
             self._note(frame)
-        self._is_fresh = True
         return self.end
 
     def time_of(self, frame: VideoFrame) -> float:
@@ -225,12 +229,15 @@ class _Reel:
                 return
             self._shown, self._ahead = self._ahead, None
             if time.monotonic() > until:
-                self.was_cut_short = True
+                self.was_cut_short = self._end_of(self._shown) < at_s + _EPSILON_S
                 return
 
     def _note(self, frame: VideoFrame) -> None:
+        self.end = max(self.end, self._end_of(frame))
+
+    def _end_of(self, frame: VideoFrame) -> float:
         long = frame.duration * float(frame.time_base) if frame.duration and frame.time_base else self._frame_s
-        self.end = max(self.end, self.time_of(frame) + long)
+        return self.time_of(frame) + long
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Yield the frames from here on; what is damaged is left out, as players do."""

@@ -89,6 +89,23 @@ _NEXT_MISSING: LiteralString = (
     order by d.entity_id limit %(limit)s
 """
 )
+# What was added meanwhile and has no vector anywhere is embedded by its own task: searches lose nothing by going on.
+_LEFT: LiteralString = (
+    """
+select count(*) filter (where d.entity_id = any(%(failed)s::uuid[]))::int,
+       count(*) filter (where d.entity_id <> all(%(failed)s::uuid[]))::int
+"""
+    + _MISSING
+    + """
+    and d.entity_id <> all(%(gone)s::uuid[])
+    and (d.entity_id = any(%(failed)s::uuid[]) or exists (
+        select from mindia.embeddings e
+        join mindia.embedding_spaces s on s.tenant_id = e.tenant_id and s.id = e.space_id
+        where e.tenant_id = %(tenant_id)s and s.tenant_id = %(tenant_id)s and s.status = 'active'
+          and e.entity_id = d.entity_id and e.passage = 0
+    ))
+"""
+)
 # The binary form is the numbers themselves. What has expired is left out.
 _VECTORS: LiteralString = """
 select each.entity_id, {vector}.vector_send(each.embedding)
@@ -140,6 +157,19 @@ class NewVector:
     locator: dict[str, object] | None
     description: str
     vector: str
+
+
+@attrs.frozen
+class Left:
+    """What keeps searches from going to a space.
+
+    Attributes:
+        failed: How many items have no vector in it since they could not be embedded.
+        behind: How many others have one in the space that is searched, and none in it.
+    """
+
+    failed: int
+    behind: int
 
 
 @attrs.frozen
@@ -242,6 +272,26 @@ def count_missing(session: Session, tenant_id: UUID, *, space_id: int, since: da
     """Count the items that have no vector in a space, or none that is younger."""
     parameters = {"tenant_id": tenant_id, "space_id": space_id, "since": since}
     return session.one(_COUNT_MISSING, parameters, row=int) or 0
+
+
+def left(session: Session, tenant_id: UUID, *, space_id: int, failed: Sequence[UUID], gone: Sequence[UUID]) -> Left:
+    """Count what searches would miss if they went to a space.
+
+    Args:
+        session: Of the tenant.
+        tenant_id: Whose it is.
+        space_id: The space.
+        failed: Items that could not be embedded.
+        gone: Items that are left out.
+    """
+    parameters = {
+        "tenant_id": tenant_id,
+        "space_id": space_id,
+        "since": None,
+        "failed": list(failed),
+        "gone": list(gone),
+    }
+    return session.one(_LEFT, parameters, row=Left) or Left(0, 0)
 
 
 def missing(

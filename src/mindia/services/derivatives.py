@@ -245,7 +245,7 @@ class MediaDerivatives(MediaUploads):
             new = NewDerivative(
                 id=place.id,
                 media=item,
-                operations=str(asked.transformation.ending(picture.end)),
+                operations=str(asked.transformation.ending(picture.end, is_exact=picture.is_exact)),
                 s3_key=key,
                 content_type=form.content_type,
                 file_size=len(picture.content),
@@ -366,7 +366,7 @@ def _item(session: Session, tenant_id: UUID, media_id: UUID) -> Media:
 
 
 def _there(session: Session, item: Media, settled: Transformation) -> Derivative | None:
-    """Return what was made before; of tiles the record says when they end, which is not known before they are made."""
+    """Return what was made before; of tiles the record says more than was asked for: what was found then."""
     if settled.tiles is None:
         return repository.get(session, item, str(settled))
     made = repository.of_items(session, item.tenant_id, [item])

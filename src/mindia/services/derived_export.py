@@ -13,7 +13,7 @@ from uuid import UUID
 import attrs
 
 from mindia.config import Settings
-from mindia.domain.archives import ArchivedDerivative, ArchivedFile
+from mindia.domain.archives import ArchivedDerivative, ArchivedFile, MissingDerivative
 from mindia.domain.derivatives import Derivative
 from mindia.domain.tenants import Tenant
 from mindia.errors import InvalidError, ObjectNotFoundError
@@ -64,6 +64,9 @@ class DerivedExport:
 
     What is missing in the store, or is not what was put there, is left out.
 
+    Attributes:
+        missing: What was left out until now.
+
     Args:
         archive: The archive.
         storage: Where the bytes are.
@@ -80,9 +83,10 @@ class DerivedExport:
         self._bucket = tenant.s3_bucket
         self._folder = None if settings.spool_folder is None else str(settings.spool_folder)
         self._lines = lines
+        self.missing: list[MissingDerivative] = []
 
     def write(self, row: MadeRow) -> None:
-        """Write something that was made, if it is there.
+        """Write something that was made, or note that it is missing.
 
         Raises:
             StorageError: The store failed.
@@ -92,21 +96,12 @@ class DerivedExport:
         try:
             spooled = _Spooled(file, self._folder)
             try:
-                files = self._stream(row, row.s3_prefix, spooled) if row.s3_prefix else self._picture(row, spooled)
-                made = ArchivedDerivative(
-                    media_id=row.media_id,
-                    operations=row.operations,
-                    file_size=spooled.size,
-                    sha256=spooled.digest.hexdigest(),
-                    files=files,
-                    width=row.width,
-                    height=row.height,
-                    created_at=row.created_at,
+                made, line = self._read(row, spooled)
+            except (ObjectNotFoundError, InvalidError, ValueError) as error:
+                # Missing, changed, or so that a field does not take it: it is made again when it is asked for.
+                self.missing.append(
+                    MissingDerivative(media_id=row.media_id, operations=row.operations, reason=str(error))
                 )
-            except (ObjectNotFoundError, InvalidError, ValueError):
-                return  # missing, changed, or so that a field does not take it: it is made again when it is asked for
-            line = derivative_line(made)
-            if len(line) > MAX_LINE_BYTES:
                 return
             if not self._archive.has(made.sha256):
                 self._archive.add_object(
@@ -116,6 +111,23 @@ class DerivedExport:
         finally:
             with suppress(OSError):  # what could not be written before cannot be written now
                 file.close()
+
+    def _read(self, row: MadeRow, spooled: _Spooled) -> tuple[ArchivedDerivative, bytes]:
+        files = self._stream(row, row.s3_prefix, spooled) if row.s3_prefix else self._picture(row, spooled)
+        made = ArchivedDerivative(
+            media_id=row.media_id,
+            operations=row.operations,
+            file_size=spooled.size,
+            sha256=spooled.digest.hexdigest(),
+            files=files,
+            width=row.width,
+            height=row.height,
+            created_at=row.created_at,
+        )
+        line = derivative_line(made)
+        if len(line) > MAX_LINE_BYTES:
+            raise InvalidError(f"{row.s3_prefix or row.s3_key} has too many files for a line of an archive")
+        return made, line
 
     def _picture(self, row: MadeRow, spooled: _Spooled) -> tuple[ArchivedFile, ...]:
         self._copy(row.s3_key, spooled, limit=row.file_size, owner=_owner(row))

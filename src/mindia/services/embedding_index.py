@@ -137,7 +137,8 @@ class EmbeddingIndex(Handle):
         """Enqueue the task that embeds items with the embedder that is in use now.
 
         Where another model made the vectors that are searched, those of this one are made beside them; once all are
-        there, searches go to them at once, and the former ones are removed. `library.tasks.get` tells how far it is;
+        there, searches go to them at once, and the former ones are removed. What is added meanwhile does not keep them
+        from it. `library.tasks.get` tells how far it is;
         cut short, it goes on where it was.
 
         Args:

@@ -15,6 +15,7 @@ from mindia.domain.tasks import Task
 from mindia.errors import EmbeddingError, NotFoundError, ProviderUnavailableError, SpaceMismatchError
 from mindia.repositories import embeddings as repository
 from mindia.repositories import spaces as space_repository
+from mindia.repositories.embeddings import Left
 from mindia.services.context import TenantContext
 from mindia.services.embedding_items import embed_items
 from mindia.services.task_queue import TaskQueue
@@ -22,6 +23,7 @@ from mindia.services.task_queue import TaskQueue
 _BATCH = 32
 _FIRST = UUID(int=0)
 _MAX_NAMED = 20
+_MAX_ROUNDS = 10
 
 Progress = Callable[[float, str], object]
 
@@ -73,7 +75,7 @@ class _Run:
     payload: Reindex
     progress: Progress
     done: int = 0
-    gone: int = 0
+    gone: list[UUID] = attrs.field(factory=list)
     failed: list[FailedItem] = attrs.field(factory=list)
 
     def run(self) -> object:
@@ -84,22 +86,39 @@ class _Run:
                 f"{context.spaces.embedder.model_name!r}"
             )
         space_id = context.as_member.run(lambda session: context.spaces.own(session, context.tenant_id).id)
-        # Twice: what is added meanwhile has a task of its own, which may have been put off.
-        for _ in range(2):
-            self._fill(space_id)
-        left = self._switch(space_id)
-        if left > payload.max_failures:
+        left = self._filled(space_id)
+        if left.behind:
+            raise EmbeddingError(
+                f"workers with another embedder go on making vectors: {left.behind} item(s) have none of "
+                f"{payload.model_name!r} each time when all had been embedded. Searches stay where they are; stop "
+                "those workers"
+            )
+        if left.failed > payload.max_failures:
             named = "; ".join(f"{each.media_id}: {each.error}" for each in self.failed[:_MAX_NAMED])
             raise EmbeddingError(
-                f"{left} items have no vector of {payload.model_name!r}, and {payload.max_failures} may have none: "
-                f"searches stay where they are. {named}"
+                f"{left.failed} items have no vector of {payload.model_name!r}, and {payload.max_failures} may have "
+                f"none: searches stay where they are. {named}"
             )
         context.spaces.forget(context.tenant_id)
         return {
             "embedded": self.done,
             "failed": [{"media_id": str(each.media_id), "error": each.error} for each in self.failed[:_MAX_NAMED]],
-            "missing": left,
+            "missing": left.failed,
         }
+
+    def _filled(self, space_id: int) -> Left:
+        """Embed what is missing until searches go to the space; return what keeps them from it, or its failures.
+
+        What the former embedder makes meanwhile is made up for, each time in less time than before.
+        """
+        for _ in range(_MAX_ROUNDS):
+            before = self.done
+            self._fill(space_id)
+            left = self._switch(space_id)
+            is_right = not left.behind and left.failed <= self.payload.max_failures
+            if is_right or (not left.behind and self.done == before):
+                break
+        return left
 
     def _fill(self, space_id: int) -> None:
         context, since = self.context, self.payload.since
@@ -108,7 +127,7 @@ class _Run:
         )
         seen, after = 0, _FIRST
         self.failed.clear()
-        self.gone = 0
+        self.gone.clear()
         while True:
             ids = context.as_member.run(
                 lambda session, after=after: repository.missing(  # type: ignore[misc]  # mypy cannot type the default
@@ -123,20 +142,22 @@ class _Run:
                 elif isinstance(error, ProviderUnavailableError) and error.is_outage:
                     raise error  # the task waits, and goes on from here
                 elif isinstance(error, NotFoundError):
-                    self.gone += 1  # expired, and removed soon
+                    self.gone.append(media_id)  # expired, and removed soon
                 else:
                     self.failed.append(FailedItem(media_id=media_id, error=f"{type(error).__name__}: {error}"[:500]))
             seen, after = seen + len(ids), ids[-1]
             self.progress(min(seen / max(total, seen), 1.0), f"{seen} of {max(total, seen)} items")
 
-    def _switch(self, space_id: int) -> int:
-        """Have searches go to the space, all at once, unless too many items are missing; return how many are."""
+    def _switch(self, space_id: int) -> Left:
+        """Have searches go to the space, all at once, unless they would miss too much there; return what they miss."""
         context = self.context
+        failed = [each.media_id for each in self.failed]
 
-        def work(session: Session) -> int:
+        def work(session: Session) -> Left:
+            # Nobody writes a vector from here on until it is done.
             space_repository.lock_spaces(session, context.tenant_id)
-            left = repository.count_missing(session, context.tenant_id, space_id=space_id) - self.gone
-            if left <= self.payload.max_failures:
+            left = repository.left(session, context.tenant_id, space_id=space_id, failed=failed, gone=self.gone)
+            if not left.behind and left.failed <= self.payload.max_failures:
                 space_repository.activate(session, context.tenant_id, space_id)
             return left
 

@@ -157,6 +157,7 @@ class TenantExport:
             object_count=manifest.object_count,
             object_bytes=manifest.object_bytes,
             missing=tuple(missing),
+            missing_derivatives=tuple(derived.missing),
         )
 
     def _write_objects(

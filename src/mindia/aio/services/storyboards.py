@@ -35,7 +35,8 @@ class AsyncMediaStoryboards(AsyncMediaDerivatives):
 
         A player shows them above its bar: `storyboard.webvtt(url)` is what it reads. Each tile is the frame that is
         seen when its time begins. Where it takes too long to decode up to that, it is an earlier one, but none from
-        before the tile before.
+        before the tile before, and `is_exact` is False. Of a video whose end cannot be decoded, tiles end where that
+        begins.
 
         Args:
             video: The video or its id.
