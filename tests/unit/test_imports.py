@@ -22,7 +22,7 @@ _HEAVY = {
 }  # fmt: skip
 
 _LAYERS = (
-    {"_hkdf", "_ids", "_version", "errors"},
+    {"_hkdf", "_ids", "_trace_context", "_version", "errors"},
     {"notebook"},
     {"_handles", "_http", "config", "domain"},
     {"embedding", "media", "storage"},
