@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import attrs
@@ -31,9 +31,11 @@ from benchmarks._server import Server, server
 import mindia
 from mindia import Library, Mindia, Settings
 from mindia._ids import uuid7
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS, Batch, OwnTransaction
 from mindia.delivery.secrets import SecretBox
 from mindia.repositories import webhook_outbox
+
+T = TypeVar("T")
 
 _ROOT = Path(__file__).parents[1]
 _PEERS_PYTHON = _ROOT / ".venv-bench" / "webhooks" / "bin" / "python"
@@ -282,17 +284,19 @@ def _claims(place: Place, sizes: Sizes) -> list[Figure]:
     unit = OwnTransaction(place.app._database, ACROSS_TENANTS)
     for _ in range(sizes.claims):
         began = time.perf_counter()
-        claim = unit.run(
-            lambda session: session.ask(webhook_outbox.claim(limit=256, lease=timedelta(minutes=1))), single=True
-        )
+        claim = _ask(unit, webhook_outbox.claim(limit=256, lease=timedelta(minutes=1)))
         times.append((time.perf_counter() - began) * 1000)
         assert len(claim.deliveries) > 100
-        unit.run(lambda session, claim=claim: session.ask(webhook_outbox.give_back(claim.deliveries)))  # type: ignore[misc]  # mypy cannot type the default
+        _ask(unit, webhook_outbox.give_back(claim.deliveries))
     name = f"claim of 256, {sizes.waiting:,} wait over {sizes.waiting_endpoints:,}"
     return [
         Figure(name=f"{name}, p50, ms", value=_percentile(times, 50), goal=Goal(60)),
         Figure(name=f"{name}, slowest, ms", value=max(times)),
     ]
+
+
+def _ask(unit: OwnTransaction, batch: Batch[T]) -> T:
+    return unit.run(lambda session: session.ask(batch), single=True)
 
 
 def _arrivals(place: Place, committed: dict[str, float]) -> list[float]:

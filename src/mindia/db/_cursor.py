@@ -75,17 +75,19 @@ _ADAPTERS.register_dumper(BinaryVector, _VectorDumper)
 _ADAPTERS.register_dumper(str, StrDumper)  # as text, where the default leaves the type to guess
 
 
-class OwnCursor(Cursor[T]):
+class _OwnAdapters:
+    @property
+    def adapters(self) -> AdaptersMap:
+        """The types as Mindia reads and writes them."""
+        return _ADAPTERS
+
+
+class OwnCursor(_OwnAdapters, Cursor[T]):
     """A cursor that takes neither the row factory nor the adapters of its connection.
 
     Hosts change both: Django, for one, loads jsonb as text. Results come in binary, so that `DateStyle`, `bytea_output`
     and the like of the session do not matter.
     """
-
-    @property
-    def adapters(self) -> AdaptersMap:
-        """The types as Mindia reads and writes them."""
-        return _ADAPTERS
 
 
 def own_cursor(connection: Connection[Any], row: Callable[..., T]) -> OwnCursor[T]:
@@ -95,13 +97,8 @@ def own_cursor(connection: Connection[Any], row: Callable[..., T]) -> OwnCursor[
     return cursor
 
 
-class OwnAsyncCursor(AsyncCursor[T]):
+class OwnAsyncCursor(_OwnAdapters, AsyncCursor[T]):
     """The same on a connection of an event loop."""
-
-    @property
-    def adapters(self) -> AdaptersMap:
-        """The types as Mindia reads and writes them."""
-        return _ADAPTERS
 
 
 def own_async_cursor(connection: AsyncConnection[Any], row: Callable[..., T]) -> OwnAsyncCursor[T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from mindia._ids import uuid7
 from mindia.config import Settings
@@ -37,7 +38,7 @@ def give_up(unit: Unit, failing: Sequence[FailingEndpoint]) -> None:
         failing: What `ends_of` has named.
     """
     for endpoint in failing:
-        unit.run(lambda session, endpoint=endpoint: _disable(session, endpoint))  # type: ignore[misc]  # mypy cannot type the default
+        unit.run(partial(_disable, endpoint=endpoint))
 
 
 def _disable(session: Session, endpoint: FailingEndpoint) -> None:
