@@ -53,6 +53,10 @@ def test_a_new_home_is_made_and_is_there_again_next_time(tmp_path: Path) -> None
     home = tmp_path / "deep" / "down"
     with mindia.local(home) as app:
         assert app.check().postgresql >= 180000
+        with app._database.as_owner() as session:
+            pages = session.one("select setting::int from pg_settings where name = 'shared_buffers'", row=int)
+        assert pages is not None
+        assert 128 <= pages * 8 // 1024 <= 1024
         tenant = app.tenants.create("Acme")
         item = app.library(tenant).media.add(samples.image(), filename="cat.jpg")
         postmaster = _postmaster(home)

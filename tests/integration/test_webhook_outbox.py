@@ -22,6 +22,7 @@ from mindia.db.session import ACROSS_TENANTS, OwnTransaction
 from mindia.delivery.recording import ends_of, give_up
 from mindia.domain.webhooks import Attempt, Claim, ClaimedDelivery, Recorded
 from mindia.repositories import webhook_outbox
+from mindia.repositories.webhook_ends import Ends
 
 Owner = psycopg.Connection[tuple[Any, ...]]
 
@@ -49,11 +50,14 @@ class Sender:
         return self.record([ended(each, status, retry_after=retry_after, started_at=started_at) for each in deliveries])
 
     def record(self, attempts: Sequence[Attempt], *, settings: Settings | None = None) -> list[Recorded]:
-        unit = OwnTransaction(self.app._database, ACROSS_TENANTS)
-        batch = ends_of(attempts, settings=settings or self.app.settings)
-        ends = unit.run(lambda session: session.ask(batch), single=True)
-        give_up(unit, ends.failing)
+        ends = self.record_alone(attempts, settings=settings)
+        give_up(OwnTransaction(self.app._database, ACROSS_TENANTS), ends.failing)
         return ends.recorded
+
+    def record_alone(self, attempts: Sequence[Attempt], *, settings: Settings | None = None) -> Ends:
+        """Record, and go no further."""
+        batch = ends_of(attempts, settings=settings or self.app.settings)
+        return OwnTransaction(self.app._database, ACROSS_TENANTS).run(lambda session: session.ask(batch), single=True)
 
     def renew(self, deliveries: Sequence[ClaimedDelivery]) -> set[int]:
         with self.app._database.transaction(ACROSS_TENANTS) as session:
@@ -439,6 +443,33 @@ def test_gone_disables_at_once(app: Mindia, sender: Sender, outbox: Outbox, tena
     assert sender.claim().deliveries == []
     assert outbox.statuses(endpoint) == {"failed": 1, "pending": 20}
     assert sender.end(claimed[1:]) == [Recorded.RECORDED] * 7
+
+
+def test_what_a_worker_that_died_did_not_disable_the_next_failure_does(
+    app: Mindia, sender: Sender, outbox: Outbox, tenant: Tenant, endpoint: UUID
+) -> None:
+    outbox.emit(endpoint, 2)
+    first, second = sender.claim().deliveries
+    webhooks = app.library(tenant).webhooks
+
+    assert [each.webhook_id for each in sender.record_alone([ended(first, 410)]).failing] == [endpoint]
+    assert webhooks.get(endpoint).is_active
+
+    assert sender.end([second], 410) == [Recorded.RECORDED]
+    assert webhooks.get(endpoint).disabled_reason == "gone"
+
+
+def test_an_endpoint_that_is_resumed_before_it_is_disabled_stays(
+    app: Mindia, sender: Sender, outbox: Outbox, tenant: Tenant, endpoint: UUID
+) -> None:
+    outbox.emit(endpoint)
+    failing = sender.record_alone([ended(each, 410) for each in sender.claim().deliveries]).failing
+    webhooks = app.library(tenant).webhooks
+    webhooks.resume(endpoint)
+
+    give_up(OwnTransaction(app._database, ACROSS_TENANTS), failing)
+
+    assert webhooks.get(endpoint).is_active
 
 
 @pytest.mark.parametrize("what", ["event", "endpoint"])

@@ -7,8 +7,9 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
-from mindia._ids import uuid7
+from mindia._ids import uuid7, uuid7s
 
 
 def milliseconds_of(made: uuid.UUID) -> int:
@@ -28,6 +29,16 @@ def test_an_id_begins_with_the_time_it_was_made_at() -> None:
     after = time.time_ns() // 1_000_000
 
     assert before <= milliseconds_of(made) <= after
+
+
+def test_ids_of_which_many_are_asked_for_are_like_all_others() -> None:
+    before = time.time_ns() // 1_000_000
+    made = list(islice(uuid7s(), 1000))
+    after = time.time_ns() // 1_000_000
+
+    assert len(set(made)) == 1000
+    assert {(each.version, each.variant) for each in made} == {(7, uuid.RFC_4122)}
+    assert before <= milliseconds_of(made[0]) <= milliseconds_of(made[-1]) <= after
 
 
 def test_ids_made_later_sort_later() -> None:

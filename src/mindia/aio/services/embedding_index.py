@@ -82,8 +82,7 @@ class AsyncEmbeddingIndex(Handle):
 
         Where another model made the vectors that are searched, those of this one are made beside them; once all are
         there, searches go to them at once, and the former ones are removed. What is added meanwhile does not keep them
-        from it. `library.tasks.get` tells how far it is;
-        cut short, it goes on where it was.
+        from it. `library.tasks.get` tells how far it is; cut short, it goes on where it was.
 
         Args:
             only: `missing`, the items that have no vector of this model: also for a collection from before, and after
