@@ -344,6 +344,8 @@ def _search_in_every_way(session: Session, item: Media) -> None:
         vector_weight=1.0,
         limit=10,
         highlight=False,
+        has_passages=True,
+        is_small=False,
     )
     by_size, by_metadata = {"min_bytes": 1}, {"equal": Jsonb({"place": "Lisbon"})}
     for strategy, parameters, head in (
@@ -361,6 +363,7 @@ def _search_in_every_way(session: Session, item: Media) -> None:
         for highlight in (False, True):
             how = attrs.evolve(plain, words=words, vector=vector, highlight=highlight)
             search.search(session, item.tenant_id, how)
+    search.search(session, item.tenant_id, attrs.evolve(plain, has_passages=False, is_small=True))
     search.vector_of(session, item.tenant_id, media_id=item.id, space=1)
     search.near_duplicates(session, attrs.evolve(item, perceptual_hash="0" * 16), max_distance=64, limit=10)
     search_counts.facts(session, item.tenant_id, space=1, most=10)

@@ -35,6 +35,11 @@ _SET_TENANT: LiteralString = "select mindia.set_tenant(%s)"
 _SET_INITIATOR: LiteralString = "select mindia.set_initiator(%s, %s, %s::mindia.user_role)"
 _SET_TENANT_ID: LiteralString = "select set_config('mindia.tenant_id', %s::text, true)"
 _SET_ROLE: LiteralString = "select set_config('role', %s, true)"
+# A plan for any parameters must not be one for a table that is mostly theirs, whatever tenants there are.
+_PLAN_ONCE: LiteralString = """,
+set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +158,16 @@ class Session:
     def ask(self, batch: Batch[T]) -> T:
         """Send all statements at once, and return what is made of their rows."""
         return batch.result(self.batch(batch.statements))
+
+    def plan_once(self) -> None:
+        """Have the statement that comes use a plan that was made once a connection, and that goes by indexes.
+
+        It is for what finds few rows by its keys, for which a plan takes longer than running it. Nothing happens where
+        others might follow in the same transaction.
+        """
+        if self._binding is not None and self._statements_left is not None:
+            query, parameters = self._binding
+            self._binding = query + _PLAN_ONCE, parameters
 
     def bind(self) -> None:
         """Bind the transaction to its scope now, if that has not been done with a statement."""

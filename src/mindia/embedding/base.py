@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from mindia.errors import EmbeddingError, InvalidError
 
 if TYPE_CHECKING:
-    from numpy import float32
+    from numpy import float32, float64
     from numpy.typing import NDArray
 
 DIMENSIONS = 768
@@ -132,5 +132,14 @@ def checked_rows(
         elif not norm > _SMALLEST_NORM:
             rows.append(EmbeddingError(f"{name} returned a vector of zeros"))
         else:
-            rows.append(np.pad(row / norm, (0, DIMENSIONS - len(row))).astype(np.float32))
+            rows.append(padded(row / norm))
     return rows
+
+
+def padded(vector: NDArray[float64]) -> NDArray[float32]:
+    """Return a vector in the stored form, of 768 dimensions, of which those that its model has not are zero."""
+    import numpy as np
+
+    found = np.zeros(DIMENSIONS, dtype=np.float32)
+    found[: len(vector)] = vector
+    return found

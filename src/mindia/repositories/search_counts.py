@@ -11,13 +11,15 @@ from mindia.db.session import Session
 
 # Vectors are counted where there is no index, and no further than matters.
 _FACTS: LiteralString = """
-select coalesce(v.row_count, (
-           select count(*) from (
-               select from mindia.embeddings e where e.tenant_id = %(tenant_id)s and e.space_id = %(space)s
-               limit %(most)s
-           ) c
-       )), v.item_count, v.typical_distance
-from (select) one left join mindia.vector_indexes v on v.tenant_id = %(tenant_id)s and v.space_id = %(space)s
+select coalesce(v.row_count, c.row_count), coalesce(v.item_count, c.item_count), v.typical_distance
+from (select) one
+left join mindia.vector_indexes v on v.tenant_id = %(tenant_id)s and v.space_id = %(space)s
+left join lateral (
+    select count(*) as row_count, count(distinct e.entity_id) as item_count from (
+        select e.entity_id from mindia.embeddings e where e.tenant_id = %(tenant_id)s and e.space_id = %(space)s
+        limit %(most)s
+    ) e
+) c on v.row_count is null
 """
 
 
@@ -27,12 +29,12 @@ class SpaceFacts:
 
     Attributes:
         row_count: How many there are: when the index was made, or as far as was counted.
-        item_count: How many items they are of, where there is an index.
+        item_count: How many items they are of.
         typical_distance: How far from an item its tenth nearest is, of nine items in ten; None without an index.
     """
 
     row_count: int
-    item_count: int | None
+    item_count: int
     typical_distance: float | None
 
 

@@ -297,7 +297,7 @@ class SearchIndex(EmbeddingIndex):
             limit=limit,
             after=after,
             highlight=False,
-            mark=fingerprint(vector.tobytes(), min_similarity, fitting),
+            mark=fingerprint(vector.tobytes().hex(), min_similarity, fitting),
             text="",
             warnings=() if space.warning is None else (space.warning,),
         )

@@ -14,7 +14,7 @@ from uuid import UUID
 import attrs
 
 from mindia.domain.filters import Filters
-from mindia.embedding.base import DIMENSIONS
+from mindia.embedding.base import DIMENSIONS, padded
 from mindia.errors import InvalidError
 from mindia.repositories.media_find import Selection
 from mindia.services._named import shown
@@ -149,8 +149,7 @@ def checked_vector(given: object, *, native_dimensions: int) -> NDArray[float32]
     norm = float(np.linalg.norm(vector))
     if not math.isfinite(norm) or not norm > 0:
         raise InvalidError("the vector has values that are not finite" if norm else "the vector has zeros alone")
-    found: NDArray[float32] = np.pad(vector / norm, (0, DIMENSIONS - len(vector))).astype(np.float32)
-    return found
+    return padded(vector / norm)
 
 
 def fingerprint(*parts: object) -> str:

@@ -56,6 +56,7 @@ class Route:
         rows: How many the index is asked for.
         breadth: How far it is searched.
         trusted_distance: Up to which distance of the tenth nearest its answer is taken for right.
+        has_passages: Whether items have several vectors, as far as is known.
     """
 
     strategy: SearchStrategy
@@ -65,6 +66,12 @@ class Route:
     rows: int = 0
     breadth: int = 0
     trusted_distance: float = math.inf
+    has_passages: bool = True
+
+    @property
+    def is_small(self) -> bool:
+        """Whether few vectors are read."""
+        return self.strategy is not SearchStrategy.EXACT or (self.vector_count or 0) <= EXACT_UP_TO
 
     def is_unsure(self, *, near_count: int, tenth: float | None, depth: int) -> str | None:
         """Return why an answer of the index may not be the right one, if so."""
@@ -123,6 +130,7 @@ class SearchRouter:
                 reason=f"the tenant has {_up_to(facts.row_count, EXACT_UP_TO)} vectors"
                 + (" and no index" if facts.row_count > EXACT_UP_TO else ""),
                 vector_count=facts.row_count,
+                has_passages=facts.row_count != facts.item_count,
             )
         candidates = None
         if selection is not None or kinds is not None:

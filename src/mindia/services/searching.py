@@ -191,7 +191,18 @@ class _Search:
             vector_weight=asked.vector_weight,
             limit=limit,
             highlight=asked.highlight,
+            has_passages=route.has_passages,
+            is_small=asked.narrowed.selection is None and route.is_small,
         )
+        found = self._run(question)
+        if not question.has_passages and found.named_count == place.depth > found.near_count and asked.space:
+            # An item was given passages a moment ago: some of the nearest vectors are of the same one.
+            context.router.forget(context.tenant_id, asked.space)
+            found = self._run(attrs.evolve(question, has_passages=True))
+        return found
+
+    def _run(self, question: Question) -> Found:
+        context = self._context
         return context.as_viewer.run(
             lambda session: repository.search(session, context.tenant_id, question), single=True
         )
