@@ -94,6 +94,7 @@ class SearchRouter:
         self._facts: _Remembered[tuple[UUID, int], SpaceFacts] = _Remembered(_FRESH_S)
         self._counts: _Remembered[tuple[UUID, str], int] = _Remembered(_COUNT_FRESH_S)
         self._trust: dict[tuple[UUID, int], _Trust] = {}
+        self._with_passages: set[tuple[UUID, int]] = set()
 
     def route(
         self,
@@ -124,13 +125,14 @@ class SearchRouter:
             ),
             anew=is_own,
         )
+        has_passages = facts.row_count != facts.item_count or (tenant_id, space) in self._with_passages
         if facts.row_count <= EXACT_UP_TO or (facts.typical_distance is None and selection is None):
             return Route(
                 strategy=SearchStrategy.EXACT,
                 reason=f"the tenant has {_up_to(facts.row_count, EXACT_UP_TO)} vectors"
                 + (" and no index" if facts.row_count > EXACT_UP_TO else ""),
                 vector_count=facts.row_count,
-                has_passages=facts.row_count != facts.item_count,
+                has_passages=has_passages,
             )
         candidates = None
         if selection is not None or kinds is not None:
@@ -146,7 +148,8 @@ class SearchRouter:
                 ),
                 anew=is_own,
             )
-        return self._of(tenant_id, space, facts, candidates, depth=depth, is_filtered=selection is not None)
+        route = self._of(tenant_id, space, facts, candidates, depth=depth, is_filtered=selection is not None)
+        return attrs.evolve(route, has_passages=has_passages)
 
     def learn(self, tenant_id: UUID, space: int, *, was_right: bool) -> None:
         """Note whether an answer of the index that was not trusted was right."""
@@ -154,6 +157,12 @@ class SearchRouter:
         trust.agreed = trust.agreed + 1 if was_right else 0
         if trust.agreed >= _AGREED:
             trust.agreed, trust.factor = 0, trust.factor * _WIDER
+
+    def learn_passages(self, tenant_id: UUID, space: int) -> None:
+        """Note that items of a space have several vectors, whatever was counted."""
+        if len(self._with_passages) >= _MAX_KNOWN:
+            self._with_passages.clear()
+        self._with_passages.add((tenant_id, space))
 
     def forget(self, tenant_id: UUID, space: int) -> None:
         """Look again next time: the index of a space has been made or dropped."""

@@ -196,8 +196,8 @@ class _Search:
         )
         found = self._run(question)
         if not question.has_passages and found.named_count == place.depth > found.near_count and asked.space:
-            # An item was given passages a moment ago: some of the nearest vectors are of the same one.
-            context.router.forget(context.tenant_id, asked.space)
+            # An item was given passages since they were counted: some of the nearest vectors are of the same one.
+            context.router.learn_passages(context.tenant_id, asked.space)
             found = self._run(attrs.evolve(question, has_passages=True))
         return found
 
