@@ -77,7 +77,7 @@ class AsyncSession:
                             await own_async_cursor(connection, tuple).execute(*bound)
                         for cursor, statement in zip(cursors, batch.statements, strict=True):
                             await cursor.execute(composed(statement.query, facts), statement.parameters)
-                    rows = [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+                    rows = [[] if cursor.rownumber is None else await cursor.fetchall() for cursor in cursors]
         except BaseException:
             await self.close()
             raise

@@ -36,7 +36,7 @@ _SET_INITIATOR: LiteralString = "select mindia.set_initiator(%s, %s, %s::mindia.
 _SET_TENANT_ID: LiteralString = "select set_config('mindia.tenant_id', %s::text, true)"
 _SET_ROLE: LiteralString = "select set_config('role', %s, true)"
 # A plan for any parameters must not be one for a table that is mostly theirs, whatever tenants there are.
-_PLAN_ONCE: LiteralString = """,
+_PLAN_ONCE: LiteralString = """
 set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
 set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)
 """
@@ -153,11 +153,19 @@ class Session:
                 self.bind()
                 for cursor, statement in zip(cursors, statements, strict=True):
                     cursor.execute(self._compose(statement.query), statement.parameters)
-            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+            return [[] if cursor.rownumber is None else cursor.fetchall() for cursor in cursors]
 
     def ask(self, batch: Batch[T]) -> T:
         """Send all statements at once, and return what is made of their rows."""
         return batch.result(self.batch(batch.statements))
+
+    def set_along(self, settings: LiteralString, parameters: tuple[object, ...] = ()) -> None:
+        """Have calls of `set_config` go along with what binds the transaction, before its first statement."""
+        if self._binding is None:
+            self._binding = "select " + settings, parameters
+        else:
+            query, bound = self._binding
+            self._binding = query + ", " + settings, (*bound, *parameters)
 
     def plan_once(self) -> None:
         """Have the statement that comes use a plan that was made once a connection, and that goes by indexes.
@@ -165,9 +173,8 @@ class Session:
         It is for what finds few rows by its keys, for which a plan takes longer than running it. Nothing happens where
         others might follow in the same transaction.
         """
-        if self._binding is not None and self._statements_left is not None:
-            query, parameters = self._binding
-            self._binding = query + _PLAN_ONCE, parameters
+        if self._statements_left is not None:
+            self.set_along(_PLAN_ONCE)
 
     def bind(self) -> None:
         """Bind the transaction to its scope now, if that has not been done with a statement."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import attrs
 
-from mindia.db.session import Statement
+from mindia.db.session import Session, Statement
 from mindia.domain.tasks import Task, TaskStatus
 from mindia.repositories._text import storable
 from mindia.repositories.tasks import CLAIMED, claimed
@@ -20,8 +20,8 @@ _MAX_TRACEBACK_CHARS = 8_000
 # Planning the statements of a round anew takes longer than running them, and their plans do not depend on what is
 # asked. What a crash of the server takes of claims that were not flushed is as if they had not been made; an end that
 # is on the disk has its claim there, too.
-_SET_UP_ROUND = """
-select set_config('plan_cache_mode', 'force_generic_plan', true),
+_ROUND: LiteralString = """
+set_config('plan_cache_mode', 'force_generic_plan', true),
        case when %s then set_config('synchronous_commit', 'off', true) end
 """
 
@@ -282,13 +282,14 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def set_up_round(*, is_flushed: bool) -> Statement[None]:
-    """Return what goes before all other statements of a round.
+def set_up_round(session: Session, *, is_flushed: bool) -> None:
+    """Say how the statements of a round are planned and committed, before the first of them.
 
     Args:
+        session: What they are sent with.
         is_flushed: Whether its commit waits until it is on the disk: always, where it records what cannot be repeated.
     """
-    return Statement(_SET_UP_ROUND, (not is_flushed,), lambda *_: None)
+    session.set_along(_ROUND, (not is_flushed,))
 
 
 def claim_lanes(

@@ -55,8 +55,8 @@ class Plan:
         if not self.statements:
             return
         with database.transaction(ACROSS_TENANTS, single=True) as session:
-            set_up = task_claims.set_up_round(is_flushed=self.is_flushed)
-            _, *answers = session.batch([set_up, *self.statements])
+            task_claims.set_up_round(session, is_flushed=self.is_flushed)
+            answers = session.batch(self.statements)
         for told, rows in zip(self._told, answers, strict=True):
             if told is not None:
                 told(rows)
