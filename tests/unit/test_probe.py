@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import random
@@ -802,3 +803,24 @@ def test_a_doubt_of_the_parser_about_metadata_is_no_warning_of_the_host() -> Non
         Image.open(io.BytesIO(damaged)).close()
 
     assert isinstance(facts(damaged), ImageFacts)  # warnings are errors in this suite
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        av.error.BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),  # a thread that cannot be had
+        av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_a_decoder_without_memory_does_not_call_the_file_damaged(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    content = samples.video()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(av, "open", refuse)
+
+    with pytest.raises(MemoryError):
+        probed(content)

@@ -65,6 +65,8 @@ def probe_av(file: BinaryIO, kind: MediaType, *, filename: str, settings: Settin
                 return _audio(file, container, sound, kind, filename, settings)
     except (CorruptMediaError, TooLargeError):
         raise
+    except (av.error.BlockingIOError, av.error.MemoryError) as error:
+        raise _wants_memory(error) from error
     except (av.error.FFmpegError, OSError, ValueError, EOFError, IndexError) as error:
         _refuse_large_frames(file, kind, filename, settings)
         reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
@@ -127,6 +129,8 @@ def _for_decoding(file: BinaryIO, kind: MediaType, filename: str, settings: Sett
             yield container
     except (CorruptMediaError, TooLargeError):
         raise
+    except (av.error.BlockingIOError, av.error.MemoryError) as error:
+        raise _wants_memory(error) from error
     except (av.error.FFmpegError, OSError, ValueError, EOFError, IndexError) as error:
         reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
         raise CorruptMediaError(f"{filename!r} cannot be read as {kind.content_type}: {reason}") from error
@@ -136,6 +140,11 @@ def pixel_aspect(stream: VideoStream) -> Fraction:
     """Return how much wider than high a pixel of a video is."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return aspect if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else Fraction(1)
+
+
+def _wants_memory(error: Exception) -> MemoryError:
+    """Return what says that it is memory that is missing; "try again" is what a decoder says that has no thread."""
+    return MemoryError(str(error))
 
 
 def _opened(file: BinaryIO, kind: MediaType, *, max_pixels: int | None) -> InputContainer:
