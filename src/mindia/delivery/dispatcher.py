@@ -188,6 +188,7 @@ class Dispatcher:
         while not self._stopping:
             hand.news.clear()
             claim = None
+            was_empty = hand.is_empty  # what is recorded beside a claim may be due again, and not be seen by it
             if limit := hand.room():
                 try:
                     told = None if until_idle else is_waiting
@@ -202,7 +203,7 @@ class Dispatcher:
                 found = len(claim.deliveries)
                 was_waiting, is_waiting = is_waiting, not found or (is_waiting and found <= _FEW)
                 has_more = claim.after is not None or (is_waiting and not was_waiting and not until_idle)
-                if until_idle and not found and hand.is_empty and claim.after is None and not _is_soon(claim):
+                if until_idle and not found and was_empty and claim.after is None and not _is_soon(claim):
                     break
                 if has_more and hand.room():
                     continue

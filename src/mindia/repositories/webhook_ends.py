@@ -120,7 +120,7 @@ with ended as materialized (
          open_until, updated_at)
     select j.tenant_id, j.webhook_id, j.failures, j.failing_since, j.event_id, j.has_others,
            j.times_opened + j.opens::int,
-           case when j.opens
+           case when j.opens or j.is_given_up  -- until it is disabled, behind this, nobody is to send more
                 then now() + least(%(open_cap)s::interval, %(open_base)s::interval * 2 ^ least(j.times_opened, 20))
                 else j.open_until end,
            now()
