@@ -54,7 +54,7 @@ def large(module_app: Mindia, database_url: str) -> Iterator[Filled]:
         changes = module_app.maintenance.index_vectors()
         assert (changes.made, changes.is_elsewhere) == (1, False)
         yield Filled(module_app.library(tenant), items)
-        module_app.maintenance._index_strategy = OwnIndexes()
+        module_app.maintenance._index_strategy = OwnIndexes(make_from=2 * len(items) + 2)
         assert module_app.maintenance.index_vectors().dropped == 1
 
 

@@ -16,8 +16,11 @@ from mindia.repositories import media_find, search_counts
 from mindia.repositories.media_find import Selection
 from mindia.repositories.search_counts import SpaceFacts
 
-EXACT_UP_TO = 5_000
-"""Candidates that are compared one by one whatever there is beside: that takes some 10 ms at most."""
+EXACT_UP_TO = 1_000
+"""Vectors that are compared one by one whatever there is beside: that takes some 3 ms at most."""
+
+_COUNTED_UP_TO, _FITTING_UP_TO = 5_000, 20_000
+"""Vectors without an index, and items that fit the filters, are counted no further."""
 
 BREADTH = 100
 MAX_BREADTH = 1_000
@@ -29,10 +32,10 @@ _MAX_EXACT = 200_000
 _FRESH_S, _COUNT_FRESH_S = 10.0, 30.0
 _MAX_KNOWN = 10_000
 
-# In µs, measured: a row of the tenant's, a row that is looked up by its id, the index, and a row that comes from it and
-# is looked at.
+# In µs, measured: a row of the tenant's, a row that is looked up by its id, the index, a row that it names, and one that
+# filters are looked at for besides.
 _MARGIN = 1.3
-_ROW, _LOOKED_UP, _INDEX, _CHECKED = 2.5, 6.0, 1_500.0, 20.0
+_ROW, _LOOKED_UP, _INDEX, _NAMED, _CHECKED = 2.5, 6.0, 1_500.0, 5.0, 20.0
 
 _TRUSTED = 1.3
 """Times the typical distance. Further off, a graph ends up in the wrong place: recall was 0.6 to 0.8, else 0.99."""
@@ -71,7 +74,7 @@ class Route:
     @property
     def is_small(self) -> bool:
         """Whether few vectors are read."""
-        return self.strategy is not SearchStrategy.EXACT or (self.vector_count or 0) <= EXACT_UP_TO
+        return self.strategy is not SearchStrategy.EXACT or (self.vector_count or 0) < _COUNTED_UP_TO
 
     def is_unsure(self, *, near_count: int, tenth: float | None, depth: int) -> str | None:
         """Return why an answer of the index may not be the right one, if so."""
@@ -121,7 +124,7 @@ class SearchRouter:
         facts = self._facts.get(
             (tenant_id, space),
             lambda: unit.run(
-                lambda session: search_counts.facts(session, tenant_id, space=space, most=EXACT_UP_TO + 1), single=True
+                lambda session: search_counts.facts(session, tenant_id, space=space, most=_COUNTED_UP_TO), single=True
             ),
             anew=is_own,
         )
@@ -129,8 +132,8 @@ class SearchRouter:
         if facts.row_count <= EXACT_UP_TO or (facts.typical_distance is None and selection is None):
             return Route(
                 strategy=SearchStrategy.EXACT,
-                reason=f"the tenant has {_up_to(facts.row_count, EXACT_UP_TO)} vectors"
-                + (" and no index" if facts.row_count > EXACT_UP_TO else ""),
+                reason=f"the tenant has {'at least ' if facts.row_count == _COUNTED_UP_TO else ''}{facts.row_count} "
+                f"vectors{' and no index' if facts.row_count > EXACT_UP_TO else ''}",
                 vector_count=facts.row_count,
                 has_passages=has_passages,
             )
@@ -140,11 +143,10 @@ class SearchRouter:
                 Selection(parameters={"kinds": list(kinds)}) if kinds is not None and selection is None else selection
             )
             assert wanted is not None
-            most = 4 * EXACT_UP_TO
             candidates = self._counts.get(
                 (tenant_id, repr((kinds, wanted))),
                 lambda: unit.run(
-                    lambda session: media_find.count_up_to(session, tenant_id, wanted, most=most), single=True
+                    lambda session: media_find.count_up_to(session, tenant_id, wanted, most=_FITTING_UP_TO), single=True
                 ),
                 anew=is_own,
             )
@@ -191,7 +193,7 @@ class SearchRouter:
             pass  # however little the index may be made for it, anything else takes too long
         elif rows > MAX_BREADTH:
             reason = "the index would have to name too many"
-        elif exact_us < _INDEX + _CHECKED * rows:
+        elif exact_us < _INDEX + (_CHECKED if is_filtered else _NAMED) * rows:
             reason = "comparing them takes less time than the index"
         if reason is not None or facts.typical_distance is None:
             return Route(strategy=strategy, reason=f"{known}: {reason}", vector_count=total, candidate_count=candidates)
@@ -235,7 +237,3 @@ class _Remembered(Generic[K, V]):
 
     def forget(self, key: K) -> None:
         self._values.pop(key, None)
-
-
-def _up_to(count: int, most: int) -> str:
-    return f"more than {most}" if count > most else str(count)
