@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import attrs
 import numpy as np
@@ -58,6 +60,19 @@ def large(module_app: Mindia, database_url: str) -> Iterator[Filled]:
         assert module_app.maintenance.index_vectors().dropped == 1
 
 
+def _all_pages(large: Filled, query: np.ndarray[Any, np.dtype[np.float32]], *, limit: int) -> list[UUID]:
+    seen: list[UUID] = []
+    after = None
+    while True:
+        page = large.library.index.similar_to_vector(query, limit=limit, after=after)
+        seen += [result.media.id for result in page]
+        after = page.next
+        if after is None:
+            break
+    assert len(set(seen)) == len(seen)
+    return seen
+
+
 def test_it_is_used_and_finds_nearly_all(large: Filled) -> None:
     hits = 0
     for seed in range(20):
@@ -71,7 +86,10 @@ def test_it_is_used_and_finds_nearly_all(large: Filled) -> None:
     assert hits >= 195
 
 
-def test_a_query_far_from_everything_is_compared_with_everything(large: Filled) -> None:
+def test_a_query_far_from_everything_is_compared_with_everything(
+    large: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_router, "_WIDEST", 0)
     query = np.zeros(768, dtype=np.float32)
     query[:2] = 0.6, 0.8
 
@@ -80,6 +98,27 @@ def test_a_query_far_from_everything_is_compared_with_everything(large: Filled) 
     assert found.plan.was_repeated
     assert "far" in found.plan.reason
     assert [result.media.id for result in found] == large.expected(query, lambda _: True, 50)
+
+
+def test_where_there_are_not_many_the_index_is_searched_further(large: Filled) -> None:
+    query = np.zeros(768, dtype=np.float32)
+    query[:2] = 0.6, 0.8
+
+    found = large.library.index.similar_to_vector(query, limit=50)
+
+    assert found.plan.was_repeated
+    assert found.plan.strategy is SearchStrategy.INDEX
+    assert found.plan.vector_count is not None
+    assert found.plan.breadth == math.ceil(found.plan.vector_count / 10) > 100
+    assert "searched further" in found.plan.reason
+    expected = large.expected(query, lambda _: True, 50)
+    assert len({result.media.id for result in found} & set(expected)) >= 45
+
+
+def test_pages_behind_a_wider_search_repeat_nothing(large: Filled) -> None:
+    query = np.zeros(768, dtype=np.float32)
+    query[:2] = 0.6, 0.8
+    assert _all_pages(large, query, limit=30)[:60] == _all_pages(large, query, limit=60)[:60]
 
 
 def test_too_few_answers_of_it_are_followed_by_comparing_everything(
@@ -112,15 +151,7 @@ def test_a_narrow_filter_goes_around_it(large: Filled) -> None:
 
 def test_pages_go_on_behind_what_it_has_named(large: Filled) -> None:
     query = some_vectors(np.random.default_rng(4), 1)[0]
-    seen = []
-    after = None
-    while True:
-        page = large.library.index.similar_to_vector(query, limit=100, after=after)
-        seen += [result.media.id for result in page]
-        after = page.next
-        if after is None:
-            break
-    assert len(set(seen)) == len(seen)
+    seen = _all_pages(large, query, limit=100)
     assert set(seen) == set(large.expected(query, lambda _: True, 10_000))
 
 

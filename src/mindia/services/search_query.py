@@ -18,6 +18,7 @@ from mindia.embedding.base import DIMENSIONS, padded
 from mindia.errors import InvalidError
 from mindia.repositories.media_find import Selection
 from mindia.services._named import shown
+from mindia.services.search_router import MAX_BREADTH
 from mindia.services.selection import selection
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ class Place:
         depth: How many candidates each leg named.
         score: Of the last item, or None at the beginning of what is behind `floor`.
         media_id: The last item, or None.
-        is_indexed: Whether the first page was found by an index.
+        breadth: How far the index was searched for the first page; 0 where all vectors were compared.
     """
 
     floor: int
     depth: int
     score: float | None
     media_id: UUID | None
-    is_indexed: bool
+    breadth: int
 
 
 def words_of(query: str) -> Words:
@@ -160,7 +161,7 @@ def fingerprint(*parts: object) -> str:
 def name_place(place: Place, mark: str) -> str:
     """Return a name for a place in the results of the search that `mark` tells from others."""
     media_id = None if place.media_id is None else str(place.media_id)
-    values = [mark, place.floor, place.depth, place.score, media_id, place.is_indexed]
+    values = [mark, place.floor, place.depth, place.score, media_id, place.breadth]
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
@@ -172,12 +173,14 @@ def place_after(after: str, mark: str, *, max_depth: int) -> Place:
     """
     refused = InvalidError(f"after must be the `next` of results of the same search, not {shown(after)}")
     try:
-        named, floor, depth, score, media_id, is_indexed = json.loads(base64.urlsafe_b64decode(after))
+        named, floor, depth, score, media_id, breadth = json.loads(base64.urlsafe_b64decode(after))
         if (
             named != mark
             or not isinstance(floor, int)
             or not isinstance(depth, int)
+            or not isinstance(breadth, int)
             or not 0 <= floor < depth <= max_depth
+            or not 0 <= breadth <= MAX_BREADTH
         ):
             raise refused
         if (score is None) is not (media_id is None):
@@ -187,7 +190,7 @@ def place_after(after: str, mark: str, *, max_depth: int) -> Place:
             depth,
             None if score is None else float(score),
             None if media_id is None else UUID(media_id),
-            bool(is_indexed),
+            breadth,
         )
     except InvalidError:
         raise

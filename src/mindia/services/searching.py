@@ -88,15 +88,15 @@ class _Search:
         asked = self._asked
         route = self._route()
         if place is None:
-            place = Place(0, DEPTH, None, None, is_indexed=route.strategy is SearchStrategy.INDEX)
+            place = Place(0, DEPTH, None, None, breadth=route.breadth)
             found, route, was_repeated = self._first(place, route)
-            place = attrs.evolve(place, is_indexed=route.strategy is SearchStrategy.INDEX)
+            place = attrs.evolve(place, breadth=route.breadth)
         else:
             route, was_repeated = self._later(route, place), False
             found = self._ask(route, place, limit=asked.limit + 1)
         results = list(found.results)
         while len(results) <= asked.limit and (found.word_count == place.depth or found.vector_count == place.depth):
-            place = Place(place.depth, 2 * place.depth, None, None, is_indexed=place.is_indexed)
+            place = Place(place.depth, 2 * place.depth, None, None, breadth=place.breadth)
             route = self._later(route, place)
             found = self._ask(route, place, limit=asked.limit + 1 - len(results))
             results += found.results
@@ -125,7 +125,7 @@ class _Search:
         while depth < rank:
             depth *= 2
         floor = 0 if depth == DEPTH else depth // 2
-        return name_place(Place(floor, depth, last.score, last.media.id, place.is_indexed), asked.mark)
+        return name_place(Place(floor, depth, last.score, last.media.id, place.breadth), asked.mark)
 
     def _route(self) -> Route:
         asked = self._asked
@@ -143,23 +143,21 @@ class _Search:
     def _first(self, place: Place, route: Route) -> tuple[Found, Route, bool]:
         found = self._ask(route, place, limit=self._asked.limit + 1)
         wanted = DEPTH if route.candidate_count is None else min(DEPTH, route.candidate_count)
-        unsure = route.is_unsure(near_count=found.near_count, tenth=found.tenth, depth=wanted)
-        if unsure is None:
-            return found, route, False
-        again = attrs.evolve(
-            route, strategy=SearchStrategy.EXACT, reason=f"{unsure}: all vectors were compared", breadth=0
-        )
-        exact = self._ask(again, place, limit=self._asked.limit + 1)
+        was_repeated = False
+        first = found
+        while other := route.instead(near_count=found.near_count, tenth=found.tenth, depth=wanted):
+            route, was_repeated = other, True
+            found = self._ask(route, place, limit=self._asked.limit + 1)
         space = self._asked.space
-        if found.near_count >= wanted and space is not None:
-            self._context.router.learn(self._context.tenant_id, space, was_right=_nearest(found) == _nearest(exact))
-        return exact, again, True
+        if was_repeated and first.near_count >= wanted and space is not None:
+            self._context.router.learn(self._context.tenant_id, space, was_right=_nearest(first) == _nearest(found))
+        return found, route, was_repeated
 
     def _later(self, route: Route, place: Place) -> Route:
         """Return how vectors are compared for a page behind the candidates that the index has named."""
-        if place.depth == DEPTH and place.is_indexed and route.strategy is not SearchStrategy.NONE:
+        if place.depth == DEPTH and place.breadth and route.strategy is not SearchStrategy.NONE:
             return attrs.evolve(
-                route, strategy=SearchStrategy.INDEX, rows=max(route.rows, DEPTH), breadth=max(route.breadth, DEPTH)
+                route, strategy=SearchStrategy.INDEX, rows=max(route.rows, DEPTH), breadth=place.breadth
             )
         if route.strategy is SearchStrategy.INDEX:
             return attrs.evolve(route, strategy=SearchStrategy.EXACT, reason="the page is deeper than the index goes")
@@ -169,7 +167,7 @@ class _Search:
         context, asked = self._context, self._asked
         is_by_vector = route.strategy is not SearchStrategy.NONE
         has_head = (
-            place.is_indexed and is_by_vector and route.strategy is not SearchStrategy.INDEX and place.depth > DEPTH
+            place.breadth > 0 and is_by_vector and route.strategy is not SearchStrategy.INDEX and place.depth > DEPTH
         )
         question = Question(
             words=None if asked.words is None else asked.words.full,
@@ -182,7 +180,7 @@ class _Search:
             selection=asked.narrowed.selection,
             strategy=route.strategy,
             rows=max(route.rows, DEPTH) if has_head else route.rows,
-            breadth=max(route.breadth, DEPTH) if has_head else route.breadth,
+            breadth=place.breadth if has_head else route.breadth,
             head=DEPTH if has_head else 0,
             depth=place.depth,
             floor=place.floor,
