@@ -32,8 +32,8 @@ _MAX_EXACT = 200_000
 _FRESH_S, _COUNT_FRESH_S = 10.0, 30.0
 _MAX_KNOWN = 10_000
 
-# In µs, measured: a row of the tenant's, a row that is looked up by its id, the index, a row that it names, and a row of
-# those with its filters.
+# In µs, measured: a row of the tenant's, a row that is looked up by its id, the index, a row that it names, and one
+# that it names with its filters.
 _MARGIN = 1.3
 _ROW, _LOOKED_UP, _INDEX, _NAMED, _CHECKED = 2.5, 6.0, 1_500.0, 5.0, 20.0
 
