@@ -46,10 +46,10 @@ def received(source: BinaryIO, **settings: Any) -> tuple[Spooled, bytes]:
         return spooled, spooled.file.read()
 
 
-@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, CHUNK - 1, CHUNK, CHUNK + 1, 20 * CHUNK + 5])
 @pytest.mark.parametrize("memory", [1, 1_000_000])
 def test_what_is_received_is_counted_hashed_and_kept(size: int, memory: int) -> None:
-    content = (samples.pdf() + random.Random(size).randbytes(4 * CHUNK))[:size]
+    content = (samples.pdf() + random.Random(size).randbytes(21 * CHUNK))[:size]
 
     spooled, kept = received(io.BytesIO(content), spool_memory_bytes=memory)
 

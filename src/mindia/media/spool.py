@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
@@ -17,6 +19,8 @@ from mindia.media import sniff
 from mindia.media.probe import check_size
 
 _CHUNK = 1 << 18
+_CHUNKS_AHEAD = 8
+"""Of those that wait to be hashed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +50,7 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
         InvalidError: The source does not give bytes.
         StorageUnavailableError: The folder of `Settings.spool_folder` is full or missing.
     """
-    digest = hashlib.sha256()
+    digest = _Digest()
     size = 0
     kind = None
     head = bytearray()
@@ -64,6 +68,7 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
             if isinstance(file, io.BytesIO) and size > settings.spool_memory_bytes:
                 with disk_errors(folder):
                     file = _moved_to_disk(file, folder)
+                digest.begin_aside()
             with disk_errors(folder):
                 file.write(chunk)
             digest.update(chunk)
@@ -77,8 +82,39 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
             file.flush()
         yield Spooled(file=file, size=size, sha256=digest.hexdigest())
     finally:
+        digest.close()
         with suppress(OSError):  # what could not be written before cannot be written now
             file.close()
+
+
+class _Digest:
+    """The hash of what comes in; of much, in a thread of its own, while the next is read and written."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
+
+    def begin_aside(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mindia-hash")
+
+    def update(self, chunk: bytes | bytearray) -> None:
+        if self._thread is None:
+            self._hash.update(chunk)
+            return
+        if len(self._waiting) == _CHUNKS_AHEAD:
+            self._waiting.popleft().result()
+        # A copy of what a source might use again.
+        self._waiting.append(self._thread.submit(self._hash.update, bytes(chunk)))
+
+    def hexdigest(self) -> str:
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
 
 
 def _moved_to_disk(file: io.BytesIO, folder: str | None) -> BinaryIO:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import attrs
 
@@ -88,8 +89,13 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         StorageError: The object store failed.
     """
     spooled = incoming.spooled
-    if found := _type_for_sure(context, incoming, sanitize=sanitize):
-        return _stage_while_probing(context, incoming, found, slot)
+    if not sanitize and context.scan is None and spooled.size:
+        found = sniff.sniff(_from_start(spooled.file).read(sniff.HEAD_BYTES))
+        if found is not None and spooled.size > incoming.settings.spool_memory_bytes:
+            if context.settings.isolate_parsers:
+                return _stage_if_approved(context, incoming, found, slot)
+        elif found is not None and found.kind in (MediaKind.IMAGE, MediaKind.DOCUMENT):
+            return _stage_while_probing(context, incoming, found, slot)
     probed = context.prober.probe(
         spooled.file,
         size=spooled.size,
@@ -101,7 +107,7 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
     if sanitize:
         spooled = _sanitized(context, incoming, probed)
     slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    _put(context, slot, incoming, spooled, content_type=probed.content_type)
+    _put(context, slot, incoming, _from_start(spooled.file), content_type=probed.content_type)
     return _staged(slot, incoming, probed, spooled)
 
 
@@ -123,7 +129,10 @@ def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: 
 
 
 def _stage_while_probing(context: TenantContext, incoming: Received, found: MediaType, slot: Slot | None) -> Staged:
-    """Store bytes while their parser is at work on them; where it refuses them, they are removed again."""
+    """Store bytes while their parser is at work on them; where it refuses them, they are removed again.
+
+    It is for what is stored quickly, and whose parser can only confirm its type or refuse it.
+    """
     spooled = incoming.spooled
     slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
     with context.prober.begin(
@@ -133,7 +142,7 @@ def _stage_while_probing(context: TenantContext, incoming: Received, found: Medi
         declared=incoming.declared,
         settings=incoming.settings,
     ) as pending:
-        _put(context, slot, incoming, spooled, content_type=found.content_type)
+        _put(context, slot, incoming, _from_start(spooled.file), content_type=found.content_type)
         try:
             return _staged(slot, incoming, pending.result(), spooled)
         except BaseException:
@@ -141,23 +150,61 @@ def _stage_while_probing(context: TenantContext, incoming: Received, found: Medi
             raise
 
 
-def _put(context: TenantContext, slot: Slot, incoming: Received, spooled: Spooled, *, content_type: str) -> None:
+def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaType, slot: Slot | None) -> Staged:
+    """Store many bytes while their parser is at work on them; the last of them only once it has approved of them."""
+    spooled = incoming.spooled
+    slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
+    with ThreadPoolExecutor(1, thread_name_prefix="mindia-probe") as thread:
+        verdict = thread.submit(
+            context.prober.probe,
+            spooled.file,
+            size=spooled.size,
+            filename=incoming.filename,
+            declared=incoming.declared,
+            settings=incoming.settings,
+        )
+        approved = cast("BinaryIO", _Approved(_from_start(spooled.file), spooled.size, verdict))
+        try:
+            _put(context, slot, incoming, approved, content_type=found.content_type)
+        except BaseException:
+            # Where the store has failed instead, something may be on its way to it still, which the sweep comes after.
+            if verdict.done() and verdict.exception() is not None:
+                _discard(context, slot, found.kind)
+            raise
+        probed = verdict.result()
+        if probed.content_type != found.content_type:  # a video without pictures is a sound
+            _put(context, slot, incoming, _from_start(spooled.file), content_type=probed.content_type)
+        return _staged(slot, incoming, probed, spooled)
+
+
+class _Approved(io.RawIOBase):
+    """A file whose end is there only for what has been approved of; what has been refused raises, as soon as it is."""
+
+    def __init__(self, file: BinaryIO, size: int, verdict: Future[Probed]) -> None:
+        self._file = file
+        self._left = size
+        self._verdict = verdict
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self._left -= len(content)
+        if self._left <= 0 or self._verdict.done():
+            self._verdict.result()
+        return content
+
+
+def _put(context: TenantContext, slot: Slot, incoming: Received, source: BinaryIO, *, content_type: str) -> None:
     context.leases.put(
         context.storage,
         slot,
-        _from_start(spooled.file),
+        source,
         content_type=content_type,
         disposition=content_disposition(Disposition.INLINE, incoming.filename),
         region=context.tenant().s3_region,
     )
-
-
-def _type_for_sure(context: TenantContext, incoming: Received, *, sanitize: bool) -> MediaType | None:
-    """Return the type of a file that is stored quickly as it is, and whose parser can only confirm it or refuse it."""
-    if sanitize or context.scan is not None or not 0 < incoming.spooled.size <= incoming.settings.spool_memory_bytes:
-        return None
-    found = sniff.sniff(_from_start(incoming.spooled.file).read(sniff.HEAD_BYTES))
-    return found if found is not None and found.kind in (MediaKind.IMAGE, MediaKind.DOCUMENT) else None
 
 
 def _sanitized(context: TenantContext, incoming: Received, probed: Probed) -> Spooled:

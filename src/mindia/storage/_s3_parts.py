@@ -22,6 +22,19 @@ _log = logging.getLogger("mindia.storage")
 
 
 @attrs.frozen
+class _Part:
+    """A part that is stored.
+
+    Attributes:
+        tag: That the server gave to it.
+        digest: Its MD5.
+    """
+
+    tag: str
+    digest: bytes
+
+
+@attrs.frozen
 class Writer:
     """Stores objects.
 
@@ -83,7 +96,13 @@ class Writer:
         size = sum(map(len, ahead))
         digests = hashlib.md5(usedforsecurity=False)
         tags: list[str] = []
-        under_way: deque[Future[str]] = deque()
+        under_way: deque[Future[_Part]] = deque()
+
+        def wait_for_one() -> None:
+            part = under_way.popleft().result()
+            digests.update(part.digest)
+            tags.append(part.tag)
+
         try:
             with ThreadPoolExecutor(self.concurrency, thread_name_prefix="mindia-s3") as pool:
                 try:
@@ -98,13 +117,12 @@ class Writer:
                         if not part:
                             break
                         number += 1
-                        digest = hashlib.md5(part, usedforsecurity=False)
-                        digests.update(digest.digest())
                         if len(under_way) >= self.concurrency:
-                            tags.append(under_way.popleft().result())
-                        under_way.append(pool.submit(self._write_part, target, number, part, digest, place))
+                            wait_for_one()
+                        under_way.append(pool.submit(self._write_part, target, number, part, place))
                         del part
-                    tags += [future.result() for future in under_way]
+                    while under_way:
+                        wait_for_one()
                 except BaseException:
                     for future in under_way:
                         future.cancel()
@@ -114,13 +132,14 @@ class Writer:
             self._abort(place, target)
             raise
 
-    def _write_part(self, target: Mapping[str, str], number: int, part: bytes, digest: Any, place: Place) -> str:
+    def _write_part(self, target: Mapping[str, str], number: int, content: bytes, place: Place) -> _Part:
+        digest = hashlib.md5(content, usedforsecurity=False)
         try:
             with typed(place, "put"):
-                answer = self.client.upload_part(PartNumber=number, Body=part, ContentMD5=_encoded(digest), **target)
+                answer = self.client.upload_part(PartNumber=number, Body=content, ContentMD5=_encoded(digest), **target)
         except ObjectNotFoundError as error:
             raise _removed(place) from error
-        return self._checked(answer, digest.hexdigest(), place)
+        return _Part(self._checked(answer, digest.hexdigest(), place), digest.digest())
 
     def _complete(self, place: Place, target: Mapping[str, str], tags: list[str], expected: str, size: int) -> None:
         parts = [{"PartNumber": number, "ETag": f'"{tag}"'} for number, tag in enumerate(tags, 1)]
