@@ -359,7 +359,7 @@ def _search_in_every_way(session: Session, item: Media) -> None:
         search.search(session, item.tenant_id, how)
     for parameters in (by_size, by_metadata):
         media_find.count_up_to(session, item.tenant_id, Selection(parameters=parameters), most=10)
-    for words, vector in (("harbour", None), (None, plain.vector), ("harbour", plain.vector)):
+    for words, vector in (("harbour", None), (None, plain.vector), ("harbour", plain.vector), (None, None)):
         for highlight in (False, True):
             how = attrs.evolve(plain, words=words, vector=vector, highlight=highlight)
             search.search(session, item.tenant_id, how)
