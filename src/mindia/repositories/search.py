@@ -125,7 +125,13 @@ nearest as materialized (
 ),
 """
 
-_FUSED: LiteralString = """
+_SELECTED: LiteralString = """
+select t.word_count, t.near_count, t.named_count, t.vector_count, t.tenth, r.*
+from totals t left join (
+    select f.score, f.text_rank, f.text_score::float8, f.vector_rank, f.similarity,
+"""
+_FUSED: LiteralString = (
+    """
 vectors as materialized (
     select near_id, 1 - distance as similarity, passage,
            row_number() over (order by part, distance, near_id) as vector_rank
@@ -141,12 +147,12 @@ vectors as materialized (
            (select count(*) from vectors) as vector_count,
            (select distance from nearest order by part, distance offset 9 limit 1) as tenth
 )
-select t.word_count, t.near_count, t.named_count, t.vector_count, t.tenth, r.*
-from totals t left join (
-    select f.score, f.text_rank, f.text_score::float8, f.vector_rank, f.similarity,
 """
+    + _SELECTED
+)
 # With nothing to fuse, a search among few vectors takes the server two thirds of the time.
-_ALONE: LiteralString = """
+_ALONE: LiteralString = (
+    """
 ranked as materialized (
     select near_id, 1 - distance as similarity, distance, passage, vectors,
            row_number() over (order by part, distance, near_id) as vector_rank
@@ -161,10 +167,9 @@ ranked as materialized (
            min(distance) filter (where vector_rank = 10) as tenth
     from ranked
 )
-select t.word_count, t.near_count, t.named_count, t.vector_count, t.tenth, r.*
-from totals t left join (
-    select f.score, f.text_rank, f.text_score::float8, f.vector_rank, f.similarity,
 """
+    + _SELECTED
+)
 _PASSAGE: LiteralString = " p.passage, p.description as passage_text, p.locator, "
 _NO_PASSAGE: LiteralString = " null::int, null::text, null::jsonb, "
 _HIGHLIGHTS: LiteralString = f"""

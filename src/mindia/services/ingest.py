@@ -89,7 +89,7 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         StorageError: The object store failed.
     """
     spooled = incoming.spooled
-    if not sanitize and context.scan is None and spooled.size:
+    if not sanitize and context.scan is None:
         found = sniff.sniff(_from_start(spooled.file).read(sniff.HEAD_BYTES))
         if found is not None and spooled.size > incoming.settings.spool_memory_bytes:
             if context.settings.isolate_parsers:
@@ -177,16 +177,13 @@ def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaT
         return _staged(slot, incoming, probed, spooled)
 
 
-class _Approved(io.RawIOBase):
-    """A file whose end is there only for what has been approved of; what has been refused raises, as soon as it is."""
+class _Approved:
+    """A source whose end is there only once it has been approved of; where it has been refused, reading raises."""
 
     def __init__(self, file: BinaryIO, size: int, verdict: Future[Probed]) -> None:
         self._file = file
         self._left = size
         self._verdict = verdict
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int = -1) -> bytes:
         content = self._file.read(size)

@@ -18,7 +18,7 @@ from mindia.embedding.base import DIMENSIONS, padded
 from mindia.errors import InvalidError
 from mindia.repositories.media_find import Selection
 from mindia.services._named import shown
-from mindia.services.search_router import MAX_BREADTH
+from mindia.services.search_router import BREADTH, MAX_BREADTH
 from mindia.services.selection import selection
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def place_after(after: str, mark: str, *, max_depth: int) -> Place:
             or not isinstance(depth, int)
             or not isinstance(breadth, int)
             or not 0 <= floor < depth <= max_depth
-            or not 0 <= breadth <= MAX_BREADTH
+            or (breadth != 0 and not BREADTH <= breadth <= MAX_BREADTH)
         ):
             raise refused
         if (score is None) is not (media_id is None):
