@@ -149,9 +149,17 @@ def test_a_narrow_filter_goes_around_it(large: Filled) -> None:
     )
 
 
-def test_pages_go_on_behind_what_it_has_named(large: Filled) -> None:
+def test_the_largest_page_is_all_named_by_it(large: Filled) -> None:
     query = some_vectors(np.random.default_rng(4), 1)[0]
-    seen = _all_pages(large, query, limit=100)
+    found = large.library.index.similar_to_vector(query, limit=100)
+    assert len(found) == 100
+    assert found.plan.strategy is SearchStrategy.INDEX
+
+
+@pytest.mark.parametrize("limit", [9, 23, 100])
+def test_pages_go_on_behind_what_it_has_named(large: Filled, limit: int) -> None:
+    query = some_vectors(np.random.default_rng(4), 1)[0]
+    seen = _all_pages(large, query, limit=limit)
     assert set(seen) == set(large.expected(query, lambda _: True, 10_000))
 
 

@@ -70,6 +70,7 @@ class Place:
         depth: How many candidates each leg named.
         score: Of the last item, or None at the beginning of what is behind `floor`.
         media_id: The last item, or None.
+        first_depth: How many candidates each leg named for the first pages.
         breadth: How far the index was searched for the first page; 0 where all vectors were compared.
     """
 
@@ -77,6 +78,7 @@ class Place:
     depth: int
     score: float | None
     media_id: UUID | None
+    first_depth: int
     breadth: int
 
 
@@ -161,7 +163,7 @@ def fingerprint(*parts: object) -> str:
 def name_place(place: Place, mark: str) -> str:
     """Return a name for a place in the results of the search that `mark` tells from others."""
     media_id = None if place.media_id is None else str(place.media_id)
-    values = [mark, place.floor, place.depth, place.score, media_id, place.breadth]
+    values = [mark, place.floor, place.depth, place.score, media_id, place.first_depth, place.breadth]
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
@@ -173,12 +175,14 @@ def place_after(after: str, mark: str, *, max_depth: int) -> Place:
     """
     refused = InvalidError(f"after must be the `next` of results of the same search, not {shown(after)}")
     try:
-        named, floor, depth, score, media_id, breadth = json.loads(base64.urlsafe_b64decode(after))
+        named, floor, depth, score, media_id, first_depth, breadth = json.loads(base64.urlsafe_b64decode(after))
         if (
             named != mark
             or not isinstance(floor, int)
             or not isinstance(depth, int)
+            or not isinstance(first_depth, int)
             or not isinstance(breadth, int)
+            or not 0 < first_depth <= min(depth, MAX_LIMIT + 1)
             or not 0 <= floor < depth <= max_depth
             or (breadth != 0 and not BREADTH <= breadth <= MAX_BREADTH)
         ):
@@ -190,6 +194,7 @@ def place_after(after: str, mark: str, *, max_depth: int) -> Place:
             depth,
             None if score is None else float(score),
             None if media_id is None else UUID(media_id),
+            first_depth,
             breadth,
         )
     except InvalidError:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DEPTH = 100
 """How many candidates each leg names for the first pages. Later ones take twice as many each time."""
 
+_LEAST_DEPTH, _PAGES = 50, 5
+"""Where there is nothing to fuse, what a few pages show will do: half of them take a tenth less time."""
+
 _MAX_DEPTH = 1 << 30
 
 
@@ -86,9 +89,10 @@ class _Search:
 
     def page(self, place: Place | None) -> SearchResults:
         asked = self._asked
-        route = self._route()
+        first_depth = _first_depth(asked) if place is None else place.first_depth
+        route = self._route(depth=first_depth)
         if place is None:
-            place = Place(0, DEPTH, None, None, breadth=route.breadth)
+            place = Place(0, first_depth, None, None, first_depth=first_depth, breadth=route.breadth)
             found, route, was_repeated = self._first(place, route)
             place = attrs.evolve(place, breadth=route.breadth)
         else:
@@ -96,7 +100,7 @@ class _Search:
             found = self._ask(route, place, limit=asked.limit + 1)
         results = list(found.results)
         while len(results) <= asked.limit and (found.word_count == place.depth or found.vector_count == place.depth):
-            place = Place(place.depth, 2 * place.depth, None, None, breadth=place.breadth)
+            place = attrs.evolve(place, floor=place.depth, depth=2 * place.depth, score=None, media_id=None)
             route = self._later(route, place)
             found = self._ask(route, place, limit=asked.limit + 1 - len(results))
             results += found.results
@@ -121,13 +125,14 @@ class _Search:
             return None
         last = results[asked.limit - 1]
         rank = min(rank for rank in (last.text_rank, last.vector_rank) if rank is not None)
-        depth = DEPTH
+        depth = place.first_depth
         while depth < rank:
             depth *= 2
-        floor = 0 if depth == DEPTH else depth // 2
-        return name_place(Place(floor, depth, last.score, last.media.id, place.breadth), asked.mark)
+        floor = 0 if depth == place.first_depth else depth // 2
+        reached = attrs.evolve(place, floor=floor, depth=depth, score=last.score, media_id=last.media.id)
+        return name_place(reached, asked.mark)
 
-    def _route(self) -> Route:
+    def _route(self, *, depth: int) -> Route:
         asked = self._asked
         if asked.vector is None or asked.space is None:
             return NOWHERE
@@ -137,12 +142,12 @@ class _Search:
             space=asked.space,
             kinds=asked.narrowed.kinds,
             selection=asked.narrowed.selection,
-            depth=DEPTH,
+            depth=depth,
         )
 
     def _first(self, place: Place, route: Route) -> tuple[Found, Route, bool]:
         found = self._ask(route, place, limit=self._asked.limit + 1)
-        wanted = DEPTH if route.candidate_count is None else min(DEPTH, route.candidate_count)
+        wanted = place.depth if route.candidate_count is None else min(place.depth, route.candidate_count)
         was_repeated = False
         first = found
         while other := route.instead(near_count=found.near_count, tenth=found.tenth, depth=wanted):
@@ -155,9 +160,9 @@ class _Search:
 
     def _later(self, route: Route, place: Place) -> Route:
         """Return how vectors are compared for a page behind the candidates that the index has named."""
-        if place.depth == DEPTH and place.breadth and route.strategy is not SearchStrategy.NONE:
+        if place.depth == place.first_depth and place.breadth and route.strategy is not SearchStrategy.NONE:
             return attrs.evolve(
-                route, strategy=SearchStrategy.INDEX, rows=max(route.rows, DEPTH), breadth=place.breadth
+                route, strategy=SearchStrategy.INDEX, rows=max(route.rows, place.depth), breadth=place.breadth
             )
         if route.strategy is SearchStrategy.INDEX:
             return attrs.evolve(route, strategy=SearchStrategy.EXACT, reason="the page is deeper than the index goes")
@@ -166,9 +171,8 @@ class _Search:
     def _ask(self, route: Route, place: Place, *, limit: int) -> Found:
         context, asked = self._context, self._asked
         is_by_vector = route.strategy is not SearchStrategy.NONE
-        has_head = (
-            place.breadth > 0 and is_by_vector and route.strategy is not SearchStrategy.INDEX and place.depth > DEPTH
-        )
+        is_deeper = place.depth > place.first_depth
+        has_head = is_deeper and place.breadth > 0 and is_by_vector and route.strategy is not SearchStrategy.INDEX
         question = Question(
             words=None if asked.words is None else asked.words.full,
             excluded=asked.excluded,
@@ -179,9 +183,9 @@ class _Search:
             kinds=asked.narrowed.kinds,
             selection=asked.narrowed.selection,
             strategy=route.strategy,
-            rows=max(route.rows, DEPTH) if has_head else route.rows,
+            rows=max(route.rows, place.first_depth) if has_head else route.rows,
             breadth=place.breadth if has_head else route.breadth,
-            head=DEPTH if has_head else 0,
+            head=place.first_depth if has_head else 0,
             depth=place.depth,
             floor=place.floor,
             place=None if place.score is None or place.media_id is None else (place.score, place.media_id),
@@ -204,6 +208,11 @@ class _Search:
         return context.as_viewer.run(
             lambda session: repository.search(session, context.tenant_id, question), single=True
         )
+
+
+def _first_depth(asked: Asked) -> int:
+    least = DEPTH if asked.words is not None else min(max(_PAGES * asked.limit, _LEAST_DEPTH), DEPTH)
+    return max(least, asked.limit + 1)  # one more than are shown tells whether there is another page
 
 
 def _nearest(found: Found) -> set[object]:
