@@ -149,13 +149,6 @@ def test_a_narrow_filter_goes_around_it(large: Filled) -> None:
     )
 
 
-def test_the_largest_page_is_all_named_by_it(large: Filled) -> None:
-    query = some_vectors(np.random.default_rng(4), 1)[0]
-    found = large.library.index.similar_to_vector(query, limit=100)
-    assert len(found) == 100
-    assert found.plan.strategy is SearchStrategy.INDEX
-
-
 @pytest.mark.parametrize("limit", [9, 23, 100])
 def test_pages_go_on_behind_what_it_has_named(large: Filled, limit: int) -> None:
     query = some_vectors(np.random.default_rng(4), 1)[0]
