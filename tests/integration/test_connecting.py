@@ -132,6 +132,7 @@ _FIT = ServerFacts(
     pgvector="0.8.4",
     vector_schema="public",
     pgvector_available="0.8.4",
+    trigram_schema=None,
     role=RoleFacts(
         name="app",
         role_setting="none",

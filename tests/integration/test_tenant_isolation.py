@@ -440,6 +440,12 @@ ACROSS_TENANTS = {
 }
 """Statements that name a tenant, and are sent as the worker's role; all of a module where its name stands alone."""
 
+TRIED_ELSEWHERE = {
+    "vocabulary._BY_TRIGRAMS": "takes an extension that this server does not have: see test_trigrams",
+    "vocabulary._LOOK_UPS[True]": "the same",
+}
+"""Statements that another module tries with rows of two tenants."""
+
 
 @pytest.fixture
 def sent(library: Library, host: Host) -> list[Sent]:
@@ -464,7 +470,8 @@ def test_every_statement_that_is_held_to_a_tenant_is_tried_below(app: Mindia, se
         for name, part in statements_with_filters().items()
         if not any(part.replace("{vector}", schema) in query for query in queries)
     }
-    assert sorted(name for name in missing if not name.startswith(tuple(ACROSS_TENANTS))) == []
+    elsewhere = tuple(ACROSS_TENANTS | TRIED_ELSEWHERE)
+    assert sorted(name for name in missing if not name.startswith(elsewhere)) == []
 
 
 def test_a_statement_without_its_filter_reaches_no_other_tenant_since_row_level_security_does_not_let_it(

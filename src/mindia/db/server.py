@@ -33,6 +33,8 @@ select current_setting('server_version_num')::int, current_database(),
        (select quote_ident(nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace
          where e.extname = 'vector'),
        (select default_version from pg_available_extensions where name = 'vector'),
+       (select quote_ident(nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace
+         where e.extname = 'pg_trgm' and has_schema_privilege(n.oid, 'usage')),
        r.rolname, current_setting('role'), r.rolsuper, r.rolbypassrls,
        coalesce((select pg_has_role(r.oid, relowner, 'usage') from tables), false),
        coalesce((select bool_or(pg_has_role(r.oid, member, 'usage')) from across), false),
@@ -59,6 +61,7 @@ class ServerFacts:
         pgvector: The version of the extension in this database, or None.
         vector_schema: The schema that the extension is in, quoted where needed, or None.
         pgvector_available: The version that `create extension` would make, or None.
+        trigram_schema: The schema that pg_trgm is in, quoted where needed, or None where it is not there for us.
         role: The role that we are on it.
     """
 
@@ -67,6 +70,7 @@ class ServerFacts:
     pgvector: str | None
     vector_schema: str | None
     pgvector_available: str | None
+    trigram_schema: str | None
     role: RoleFacts
 
     @classmethod
@@ -86,9 +90,10 @@ class ServerFacts:
         pgvector: str | None,
         vector_schema: str | None,
         pgvector_available: str | None,
+        trigram_schema: str | None,
         *role: Any,
     ) -> ServerFacts:
-        return cls(postgresql, database, pgvector, vector_schema, pgvector_available, RoleFacts(*role))
+        return cls(postgresql, database, pgvector, vector_schema, pgvector_available, trigram_schema, RoleFacts(*role))
 
     def check(self) -> None:
         """Raise where the server cannot serve Mindia.

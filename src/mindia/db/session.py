@@ -128,6 +128,11 @@ class Session:
             self._run(cursor, query, parameters)
             return cursor.fetchone()
 
+    @property
+    def has_trigrams(self) -> bool:
+        """Whether the functions of pg_trgm are there: `{trigrams}` in a query stands for their schema then."""
+        return self._facts.trigram_schema is not None
+
     def execute(self, query: LiteralString, parameters: Parameters = ()) -> int:
         """Return the number of rows that the statement touched."""
         with own_cursor(self.connection, tuple) as cursor:
@@ -199,9 +204,11 @@ class Session:
 
 
 def composed(query: LiteralString, facts: ServerFacts) -> bytes:
-    """Return a query as it is sent to a server; `{vector}` in it stands for the schema of pgvector."""
-    # A percent sign of its name would be taken for a placeholder.
-    return query.replace("{vector}", (facts.vector_schema or "public").replace("%", "%%")).encode()
+    """Return a query as it is sent to a server; `{vector}` and `{trigrams}` stand for the schemas of the extensions."""
+    for name, schema in (("{vector}", facts.vector_schema), ("{trigrams}", facts.trigram_schema)):
+        # A percent sign of its name would be taken for a placeholder.
+        query = query.replace(name, (schema or "public").replace("%", "%%"))
+    return query.encode()
 
 
 def binding(scope: Scope, facts: ServerFacts) -> tuple[LiteralString, tuple[object, ...]] | None:

@@ -51,9 +51,25 @@ select asked.word,
              and length(v.word) between length(asked.word) - 2 and length(asked.word) + 2
            limit 2000
        )
+"""
+# Also of those that differ at both ends; every word of the tenant's is compared.
+_BY_TRIGRAMS: LiteralString = """
+       || array(
+           select alike.word from (
+               select v.word, {trigrams}.similarity(v.word, asked.word) as similarity
+               from mindia.search_vocabulary v
+               where v.tenant_id = %(tenant_id)s
+                 and length(v.word) between length(asked.word) - 2 and length(asked.word) + 2
+           ) alike
+           where alike.similarity >= 0.2 order by alike.similarity desc, alike.word limit 100
+       )
+"""
+_ASKED: LiteralString = """
 from unnest(%(words)s::text[]) as asked (word)
 where to_tsvector(%(language)s::regconfig, asked.word) <> ''
 """
+_LOOK_UPS: dict[bool, LiteralString] = {True: _LOOK_UP + _BY_TRIGRAMS + _ASKED, False: _LOOK_UP + _ASKED}
+"""By whether pg_trgm is there."""
 
 
 @attrs.frozen
@@ -79,4 +95,5 @@ def learn(session: Session, tenant_id: UUID, media_ids: Sequence[UUID]) -> None:
 def look_up(session: Session, tenant_id: UUID, text: str, *, language: str) -> list[LookUp]:
     """Look up the words of a text that are long enough to be told from others."""
     words = [word for word in dict.fromkeys(re.findall(r"\w+", text.lower())) if len(word) >= 4][:_MAX_WORDS]
-    return session.all(_LOOK_UP, {"tenant_id": tenant_id, "words": words, "language": language}, row=LookUp)
+    query = _LOOK_UPS[session.has_trigrams]
+    return session.all(query, {"tenant_id": tenant_id, "words": words, "language": language}, row=LookUp)
