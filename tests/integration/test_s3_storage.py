@@ -196,6 +196,27 @@ def test_jumps_in_a_large_object_read_what_is_there(storage: S3Storage, bucket: 
         file.read()
 
 
+def test_pieces_of_any_size_are_read_as_from_a_file(storage: S3Storage, bucket: str) -> None:
+    content = content_of(3_000_000)
+    put(storage, bucket, "a", content)
+    chance = random.Random(2)
+
+    with storage.open(bucket, "a") as file:
+        for _ in range(20):
+            beside = io.BytesIO(content)
+            start = chance.randrange(len(content))
+            assert file.seek(start) == beside.seek(start)
+            for _ in range(8):
+                size = chance.choice((0, 1, 100, 1 << 18, 300_000, 1 << 20, 5_000_000))
+                assert file.read(size) == beside.read(size)
+                assert file.tell() == beside.tell()
+                if chance.random() < 0.3:
+                    back = chance.randrange(min(1000, beside.tell() + 1))
+                    assert file.seek(-back, io.SEEK_CUR) == beside.seek(-back, io.SEEK_CUR)
+            assert file.readline() == beside.readline()
+            assert file.read() == beside.read()
+
+
 def test_who_jumps_in_an_object_that_was_replaced_is_told(storage: S3Storage, bucket: str) -> None:
     put(storage, bucket, "a", content_of(3_000_000))
 

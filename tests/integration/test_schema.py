@@ -412,8 +412,8 @@ def test_the_views_and_the_functions_are_in_the_docs(database_url: str) -> None:
         ).fetchall()
 
     assert {name for (name,) in others} == {
-        "all_media", "media", "set_tenant", "set_initiator", "use_quota", "find_api_key", "search_words",
-        "items_with_metadata", "nearest_by_index", "grant_role", "grant_roles",
+        "all_media", "media", "set_tenant", "set_initiator", "enter", "take_staged", "use_quota", "find_api_key",
+        "search_words", "items_with_metadata", "nearest_by_index", "grant_role", "grant_roles",
     }  # fmt: skip
     for (name,) in others:
         assert re.search(rf"^`{name}\b", text, re.MULTILINE)

@@ -42,6 +42,7 @@ class Source(io.RawIOBase):
 
 def received(source: BinaryIO, **settings: Any) -> tuple[Spooled, bytes]:
     with spool(source, filename="x", settings=Settings(**settings)) as spooled:
+        assert len(spooled.sha256) == 64  # it is asked for before the bytes are gone
         spooled.file.seek(0)
         return spooled, spooled.file.read()
 

@@ -152,6 +152,11 @@ class Session:
 
     def batch(self, statements: Sequence[Statement[T]]) -> list[list[T]]:
         """Send all statements at once, and return the rows of each."""
+        if len(statements) == 1 and self._binding is None:
+            (only,) = statements
+            with own_cursor(self.connection, only.row) as cursor:
+                self._run(cursor, only.query, only.parameters)
+                return [[] if cursor.rownumber is None else cursor.fetchall()]
         with ExitStack() as stack:
             cursors = [stack.enter_context(own_cursor(self.connection, statement.row)) for statement in statements]
             with _pipelined(self.connection):
@@ -163,6 +168,17 @@ class Session:
     def ask(self, batch: Batch[T]) -> T:
         """Send all statements at once, and return what is made of their rows."""
         return batch.result(self.batch(batch.statements))
+
+    def hand_over_binding(self) -> bool:
+        """Have the statement that comes bind the transaction to its tenant by itself, if nothing more is to be bound.
+
+        Returns:
+            Whether it must: it has been bound before, or will be with that statement, where not.
+        """
+        if self._binding is None or self._binding[0] is not _SET_TENANT:
+            return False
+        self._binding = None
+        return True
 
     def set_along(self, settings: LiteralString, parameters: tuple[object, ...] = ()) -> None:
         """Have calls of `set_config` go along with what binds the transaction, before its first statement."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from threading import Condition
 from typing import BinaryIO, cast
 
 import attrs
@@ -19,8 +20,6 @@ from mindia.media import sniff
 from mindia.media.probe import check_size
 
 _CHUNK = 1 << 18
-_CHUNKS_AHEAD = 8
-"""Of those that wait to be hashed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,12 +29,17 @@ class Spooled:
     Attributes:
         file: Seekable; gone when the spool is left.
         size: In bytes.
-        sha256: Their hash, as 64 hexadecimal digits.
+        hexdigest: Returns their hash, for which it may wait; to be asked for while the file is there.
     """
 
     file: BinaryIO
     size: int
-    sha256: str
+    hexdigest: Callable[[], str]
+
+    @property
+    def sha256(self) -> str:
+        """Their hash, as 64 hexadecimal digits."""
+        return self.hexdigest()
 
 
 @contextmanager
@@ -50,12 +54,12 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
         InvalidError: The source does not give bytes.
         StorageUnavailableError: The folder of `Settings.spool_folder` is full or missing.
     """
-    digest = _Digest()
+    folder = None if settings.spool_folder is None else str(settings.spool_folder)
+    digest = _Digest(folder)
     size = 0
     kind = None
     head = bytearray()
     read: Callable[[int], object] = source.read
-    folder = None if settings.spool_folder is None else str(settings.spool_folder)
     file: BinaryIO = io.BytesIO()
     try:
         while (chunk := read(_CHUNK)) or chunk is None:
@@ -68,19 +72,22 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
             if isinstance(file, io.BytesIO) and size > settings.spool_memory_bytes:
                 with disk_errors(folder):
                     file = _moved_to_disk(file, folder)
-                digest.begin_aside()
+                    digest.follow(file)
             with disk_errors(folder):
                 file.write(chunk)
-            digest.update(chunk)
+                if isinstance(file, io.BytesIO):
+                    digest.update(chunk)
+                else:
+                    file.flush()
+                    digest.wrote(size)
             if kind is None:
                 head += chunk[: sniff.HEAD_BYTES - len(head)]
                 if len(head) == sniff.HEAD_BYTES:
                     kind = sniff.require(bytes(head), filename=filename).kind
             if kind is not None:
                 check_size(size, kind, filename=filename, settings=settings)
-        with disk_errors(folder):
-            file.flush()
-        yield Spooled(file=file, size=size, sha256=digest.hexdigest())
+        digest.wrote(size, is_whole=True)
+        yield Spooled(file=file, size=size, hexdigest=digest.hexdigest)
     finally:
         digest.close()
         with suppress(OSError):  # what could not be written before cannot be written now
@@ -88,33 +95,63 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
 
 
 class _Digest:
-    """The hash of what comes in; of much, in a thread of its own, while the next is read and written."""
+    """The hash of what comes in; of much, by a thread of its own, which reads it behind who writes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
         self._hash = hashlib.sha256()
+        self._size = 0
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: deque[Future[None]] = deque()
-
-    def begin_aside(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mindia-hash")
+        self._hashed: Future[bool] | None = None
+        self._more = Condition()
+        self._written = 0
+        self._is_whole = self._is_given_up = False
 
     def update(self, chunk: bytes | bytearray) -> None:
-        if self._thread is None:
-            self._hash.update(chunk)
-            return
-        if len(self._waiting) == _CHUNKS_AHEAD:
-            self._waiting.popleft().result()
-        # A copy of what a source might use again.
-        self._waiting.append(self._thread.submit(self._hash.update, bytes(chunk)))
+        """Add what is in memory alone."""
+        self._hash.update(chunk)
+        self._size += len(chunk)
+
+    def follow(self, file: BinaryIO) -> None:
+        """Go on with what is being written to a file, which stays open until `close`."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mindia-hash")
+        self._hashed = self._thread.submit(self._read_behind, file.fileno())
+
+    def wrote(self, size: int, *, is_whole: bool = False) -> None:
+        """Tell how much of the file is there, and whether that is all."""
+        with self._more:
+            self._written, self._is_whole = size, is_whole
+            self._more.notify()
 
     def hexdigest(self) -> str:
-        while self._waiting:
-            self._waiting.popleft().result()
+        """Return the hash of all, once it has been made."""
+        if self._hashed is not None:
+            assert self._hashed.result(), "the bytes are gone, and were not hashed before"
         return self._hash.hexdigest()
 
     def close(self) -> None:
         if self._thread is not None:
+            with self._more:
+                self._is_given_up = True
+                self._more.notify()
             self._thread.shutdown()
+
+    def _read_behind(self, descriptor: int) -> bool:
+        """Return whether all of it has been read."""
+        buffer = memoryview(bytearray(_CHUNK))
+        while True:
+            with self._more:
+                self._more.wait_for(lambda: self._written > self._size or self._is_whole or self._is_given_up)
+                end, is_last = self._written, self._is_whole
+            while self._size < end and not self._is_given_up:
+                with disk_errors(self._folder):
+                    count = os.preadv(descriptor, [buffer[: end - self._size]], self._size)
+                if not count:
+                    raise StorageUnavailableError("incoming bytes that were kept aside are not there any more")
+                self._hash.update(buffer[:count])
+                self._size += count
+            if self._is_given_up or is_last:
+                return self._size == end
 
 
 def _moved_to_disk(file: io.BytesIO, folder: str | None) -> BinaryIO:

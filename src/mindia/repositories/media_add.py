@@ -58,8 +58,8 @@ _INSERT: dict[MediaKind, LiteralString] = {
 }
 
 _STAGED: LiteralString = """
-with staged as (
-    delete from mindia.staged_objects where tenant_id = %(tenant_id)s and id = %(id)s returning tenant_id, s3_bucket
+with staged as materialized (
+    select s.tenant_id, s.s3_bucket from mindia.take_staged(%(tenant_id)s::uuid, %(id)s::uuid, %(binds)s) s
 ), media as (
 """
 _DOCUMENT: LiteralString = """
@@ -265,10 +265,11 @@ def add(session: Session, new: NewMedia) -> Media | None:
 
 def add_all(session: Session, news: list[NewMedia]) -> list[Media | None]:
     """Write items of staged bytes, all at once; None for each whose staged row is gone."""
-    return [rows[0] if rows else None for rows in session.batch([_statement(new) for new in news])]
+    binds = len(news) == 1 and session.hand_over_binding()
+    return [rows[0] if rows else None for rows in session.batch([_statement(new, binds=binds) for new in news])]
 
 
-def _statement(new: NewMedia) -> Statement[Media]:
+def _statement(new: NewMedia, *, binds: bool) -> Statement[Media]:
     staged = new.staged
     body = getattr(staged.facts, "text", "")
     columns = columns_of(staged.facts)
@@ -286,6 +287,7 @@ def _statement(new: NewMedia) -> Statement[Media]:
     }
     parameters = {
         "tenant_id": staged.tenant_id,
+        "binds": binds,
         "details": Jsonb(details),
         "language": new.language,
         "body": body,

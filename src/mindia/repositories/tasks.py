@@ -35,18 +35,16 @@ wake as (
 )
 """
 
-# Stays until the transaction ends: a tenant with tasks is not removed. Nobody who changes its row is kept from that.
-_OWNER: LiteralString = """
-owner as materialized (
-    select from mindia.tenants where id = %(tenant_id)s::uuid for key share
-), place as materialized (
-    select where %(tenant_id)s::uuid is null or exists (select from owner)
+# A tenant with tasks is not removed. Nobody who changes its row is kept from that.
+_PLACE: LiteralString = """
+place as materialized (
+    select from mindia.enter(%(tenant_id)s::uuid, %(binds)s) as is_there where is_there
 )
 """
 
 # An update that changes nothing returns the task that has the key already.
 _ENQUEUE: LiteralString = f"""
-with {_OWNER}, written as (
+with {_PLACE}, written as (
     insert into mindia.tasks as t
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
          timeout_s, waiting_on, trace_context)
@@ -64,7 +62,7 @@ select written.* from written left join wake on true
 
 # As texts: arrays of as many values take a client longer than all the rest. JSON has no line breaks of its own.
 _WRITE_MANY: LiteralString = f"""
-with {_OWNER}, written as (
+with {_PLACE}, written as (
     insert into mindia.tasks
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
          timeout_s, trace_context)
@@ -168,7 +166,13 @@ def enqueue(
     Raises:
         NotFoundError: Its tenant is gone.
     """
-    own = {"id": task_id, "payload": payload, "dedup_key": dedup_key, "waiting_on": waiting_on}
+    own = {
+        "id": task_id,
+        "payload": payload,
+        "dedup_key": dedup_key,
+        "waiting_on": waiting_on,
+        "binds": session.hand_over_binding(),
+    }
     written = session.one(_ENQUEUE, new.parameters() | own, row=task)
     if written is None:
         raise _tenant_gone(new)
@@ -188,6 +192,7 @@ def enqueue_many(
         "ids": "\n".join(each.hex for each in task_ids),
         "payloads": "\n".join(payloads),
         "dedup_keys": dedup_keys if has_keys else [],
+        "binds": session.hand_over_binding(),
     }
     counted = session.one(
         _ENQUEUE_MANY_WITH_KEYS if has_keys else _ENQUEUE_MANY,

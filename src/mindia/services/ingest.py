@@ -213,7 +213,7 @@ def _sanitized(context: TenantContext, incoming: Received, probed: Probed) -> Sp
         return spooled
     # A damaged file may have been readable by what was removed from it.
     context.prober.probe(spooled.file, size=changed.size, filename=filename, declared=None, settings=incoming.settings)
-    return attrs.evolve(spooled, size=changed.size, sha256=changed.sha256)
+    return attrs.evolve(spooled, size=changed.size, hexdigest=lambda: changed.sha256)
 
 
 def _staged(slot: Slot, incoming: Received, probed: Probed, kept: Spooled) -> Staged:

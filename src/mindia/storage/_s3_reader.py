@@ -29,7 +29,23 @@ def opened(client: Any, place: Place) -> BinaryIO:
     Raises:
         ObjectNotFoundError: There is none.
     """
-    return cast("BinaryIO", io.BufferedReader(_ObjectReader(client, place), _BUFFER))
+    return cast("BinaryIO", _BufferedReader(_ObjectReader(client, place), _BUFFER))
+
+
+class _BufferedReader(io.BufferedReader):
+    """Hands out what is larger than its buffer as it comes, without a copy."""
+
+    raw: _ObjectReader
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < _BUFFER or self.closed or self.raw.tell() != self.tell():
+            return super().read(size)
+        pieces = []
+        while size and (piece := self.raw.next(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        self.seek(self.raw.tell())  # what it remembers is not where it is any more
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class _ObjectReader(io.RawIOBase):
@@ -64,13 +80,13 @@ class _ObjectReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         into = memoryview(buffer).cast("B")
-        content = self._next(len(into))
+        content = self.next(len(into))
         into[: len(content)] = content
         return len(content)
 
     def readall(self) -> bytes:
         pieces = []
-        while piece := self._next(_PIECE):
+        while piece := self.next(_PIECE):
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -79,7 +95,7 @@ class _ObjectReader(io.RawIOBase):
             self._drop()
         super().close()
 
-    def _next(self, count: int) -> bytes:
+    def next(self, count: int) -> bytes:
         """Return at most so many bytes from the position on, and at least one where there is one."""
         count = min(count, self._size - self._position)
         if count <= 0:
