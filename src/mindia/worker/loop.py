@@ -23,6 +23,7 @@ from mindia.worker.claiming import Room
 from mindia.worker.ends import Ends, Recorded, Recorder
 from mindia.worker.execution import Execution, Outcome
 from mindia.worker.executor import EventLoop, Executor
+from mindia.worker.heap import settled_heap
 from mindia.worker.housekeeping import Housekeeping
 from mindia.worker.listener import Listener
 from mindia.worker.presence import Presence
@@ -134,7 +135,7 @@ class Worker(Handle):
         rounds = Rounds(self._runtime, worker_id, self._kinds)
         recorder = Recorder(self._runtime.database, Ends(self._runtime.settings, worker_id), self._ends)
         housekeeping = Housekeeping(self._runtime)
-        with self._signals():
+        with self._signals(), settled_heap():
             if self._first_beat(presence):
                 with presence.alive():
                     _log.info("worker %s started, concurrency %d", worker_id, self._concurrency, extra=who)
