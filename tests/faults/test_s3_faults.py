@@ -309,6 +309,25 @@ def test_a_completion_whose_answer_is_lost_is_none_of_anybodys_business(
     assert read(direct, bucket, "new") == _LARGE
 
 
+def test_a_beginning_whose_answer_is_lost_leaves_no_second_upload(
+    storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str
+) -> None:
+    lost: list[Request] = []
+
+    def beginning(request: Request) -> Fault | None:
+        if request.method == "POST" and "uploads" in request.path and not lost:
+            lost.append(request)
+            return Fault.CUT_ANSWER
+        return None
+
+    proxy.faults = beginning
+    put(storage, bucket, "new", _LARGE)
+
+    assert lost
+    assert read(direct, bucket, "new") == _LARGE
+    assert uploads(direct, bucket) == []
+
+
 @pytest.mark.parametrize("content", [_SMALL, _LARGE], ids=["whole", "in parts"])
 def test_an_upload_that_the_server_drops_without_a_word_is_noticed(
     storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str, content: bytes

@@ -89,9 +89,12 @@ class Writer:
                 )
             return answer
 
-        upload_id = self.in_bucket(begin).get("UploadId")
+        begun = self.in_bucket(begin)
+        upload_id = begun.get("UploadId")
         if not upload_id:
             raise StorageUnavailableError(f"put {place}: the answer has no UploadId: what has answered is no S3 server")
+        if begun.get("ResponseMetadata", {}).get("RetryAttempts"):
+            self._abort_others(place, upload_id)
         target = {"Bucket": place.bucket, "Key": place.key, "UploadId": upload_id}
         size = sum(map(len, ahead))
         digests = hashlib.md5(usedforsecurity=False)
@@ -183,6 +186,23 @@ class Writer:
         except ObjectNotFoundError:
             return None
         return found
+
+    def _abort_others(self, place: Place, upload_id: str) -> None:
+        """Remove what a try to begin has left whose answer was lost: nothing looks for it once the object is there."""
+        try:
+            with typed(place, "list uploads to"):
+                pages = self.client.get_paginator("list_multipart_uploads")
+                found = [
+                    upload["UploadId"]
+                    for page in pages.paginate(Bucket=place.bucket, Prefix=place.key)
+                    for upload in page.get("Uploads", ())
+                    if upload["Key"] == place.key and upload["UploadId"] != upload_id
+                ]
+        except MindiaError as error:
+            _log.warning("an upload that was begun twice may be left, until the object is deleted: %s", error)
+            return
+        for other in found:
+            self._abort(place, {"Bucket": place.bucket, "Key": place.key, "UploadId": other})
 
     def _abort(self, place: Place, target: Mapping[str, str]) -> None:
         try:
