@@ -291,36 +291,19 @@ def test_parts_that_never_arrive_leave_nothing(
     check_nothing_is_left(direct, bucket)
 
 
-def test_a_completion_whose_answer_is_lost_is_none_of_anybodys_business(
-    storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str
+@pytest.mark.parametrize("what", ["uploads", "uploadId"], ids=["beginning", "completion"])
+def test_an_upload_of_which_an_answer_is_lost_is_whole_and_the_only_one(
+    storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str, what: str
 ) -> None:
     lost: list[Request] = []
 
-    def completion(request: Request) -> Fault | None:
-        if request.method == "POST" and "uploadId" in request.path and not lost:
+    def first(request: Request) -> Fault | None:
+        if request.method == "POST" and what in request.path and not lost:
             lost.append(request)
             return Fault.CUT_ANSWER
         return None
 
-    proxy.faults = completion
-    put(storage, bucket, "new", _LARGE)
-
-    assert lost
-    assert read(direct, bucket, "new") == _LARGE
-
-
-def test_a_beginning_whose_answer_is_lost_leaves_no_second_upload(
-    storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str
-) -> None:
-    lost: list[Request] = []
-
-    def beginning(request: Request) -> Fault | None:
-        if request.method == "POST" and "uploads" in request.path and not lost:
-            lost.append(request)
-            return Fault.CUT_ANSWER
-        return None
-
-    proxy.faults = beginning
+    proxy.faults = first
     put(storage, bucket, "new", _LARGE)
 
     assert lost

@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tests.unit import media_with_metadata as made
@@ -358,6 +358,7 @@ SMALL = {name: make(name) for name in EVERY}
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
     st.floats(0, 1),
 )
+@example("avif", [(0.42578125, 0)], 0.0)  # the kind of the box that its content is in
 def test_whatever_is_damaged_there_is_a_result_or_a_typed_error(
     name: str, changes: list[tuple[float, int]], kept: float
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 from typing import BinaryIO
 
@@ -15,6 +15,8 @@ _METADATA = {b"Exif", b"mime", b"uri "}
 _EMPTY_EXIF = b"\0\0\0\0MM\0*\0\0\0\x08"
 """An offset, and a directory which is empty where zeros follow: decoders refuse zeros alone."""
 _EMPTY_XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+_DATA = {b"mdat", b"imda"}
+"""Boxes with the content of items that is not in `idat`."""
 _DESCRIPTIONS = {b"udes", b"crtt", b"mdft"}
 """Properties that hold a text of the user, and times (ISO/IEC 23008-12, 6.5)."""
 _MAX_EXTENTS = 10_000
@@ -30,18 +32,20 @@ def patches(file: BinaryIO, size: int) -> Iterator[Patch]:
         MalformedError: The boxes contradict each other.
     """
     reader = BoxReader(file, size)
-    for box in list(reader.children(reader.whole)):
+    boxes = list(reader.children(reader.whole))
+    data = [box for box in boxes if box.kind in _DATA]
+    for box in boxes:
         if box.kind == b"meta":
-            yield from _patches_of_meta(reader, box)
+            yield from _patches_of_meta(reader, box, data)
         elif box.kind == b"moov":
             for track in reader.children(box):
                 meta = reader.find(track, b"meta") if track.kind == b"trak" else None
                 if meta is not None:
-                    yield from _patches_of_meta(reader, meta)
+                    yield from _patches_of_meta(reader, meta, data)
     yield from unplayed(reader, reader.whole, keep=frozenset({b"meta"}))
 
 
-def _patches_of_meta(reader: BoxReader, meta: Box) -> Iterator[Patch]:
+def _patches_of_meta(reader: BoxReader, meta: Box, beside: Sequence[Box]) -> Iterator[Patch]:
     children = {box.kind: box for box in reader.children(meta, skip=4)}
     if b"iinf" in children and b"iloc" in children:
         kinds = _kinds(reader, children[b"iinf"])
@@ -52,8 +56,8 @@ def _patches_of_meta(reader: BoxReader, meta: Box) -> Iterator[Patch]:
         for item, extents in metadata.items():
             for start, length in extents:
                 end = start + length
-                beside = end <= meta.start or meta.end <= start
-                if end > reader.whole.end or not (beside or data.body <= start <= end <= data.end):
+                # Elsewhere something else would be overwritten, or this is taken out with what is not displayed.
+                if length and not any(box.body <= start and end <= box.end for box in (data, *beside)):
                     raise MalformedError(f"metadata of {length} bytes cannot be at {start}")
                 if picture.uses(start, end):
                     raise MalformedError("the picture and its metadata share bytes")
