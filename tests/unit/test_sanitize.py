@@ -359,6 +359,7 @@ SMALL = {name: make(name) for name in EVERY}
     st.floats(0, 1),
 )
 @example("avif", [(0.42578125, 0)], 0.0)  # the kind of the box that its content is in
+@example("avif", [(0.06109376761575414, 0)], 0.0)  # where an item is
 def test_whatever_is_damaged_there_is_a_result_or_a_typed_error(
     name: str, changes: list[tuple[float, int]], kept: float
 ) -> None:

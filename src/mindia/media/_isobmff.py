@@ -66,6 +66,11 @@ class Patch:
     content: bytes
     zeros: int = 0
 
+    @property
+    def end(self) -> int:
+        """Where they end."""
+        return self.start + len(self.content) + self.zeros
+
 
 class BoxReader:
     """Reads the boxes of a file.

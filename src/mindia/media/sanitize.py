@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from typing import BinaryIO
 
 import attrs
@@ -104,6 +104,10 @@ def _few(patches: Iterator[Patch]) -> list[Patch]:
     listed = list(islice(patches, _MAX_PATCHES + 1))
     if len(listed) > _MAX_PATCHES:
         raise MalformedError(f"there is metadata in more than {_MAX_PATCHES} places")
+    # The tracks of an animation may name the very metadata that its picture names.
+    in_order = sorted(set(listed), key=lambda patch: patch.start)
+    if any(before.end > after.start for before, after in pairwise(in_order)):
+        raise MalformedError("two metadata share bytes")
     return listed
 
 
