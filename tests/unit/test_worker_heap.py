@@ -18,6 +18,10 @@ def _nothing_left_out() -> Iterator[None]:
     gc.unfreeze()
 
 
+def _is_looked_through(wanted: object) -> bool:
+    return any(each is wanted for each in gc.get_objects())
+
+
 def test_what_was_there_is_left_out_while_it_works_and_no_longer() -> None:
     with settled_heap():
         assert gc.get_freeze_count() > 0
@@ -25,11 +29,12 @@ def test_what_was_there_is_left_out_while_it_works_and_no_longer() -> None:
 
 
 def test_what_the_host_has_left_out_stays_so() -> None:
+    left_out: list[object] = [[]]
     gc.freeze()
-    before = gc.get_freeze_count()
+    made_since: list[object] = [[]]
     with settled_heap():
-        pass
-    assert gc.get_freeze_count() == before
+        assert _is_looked_through(made_since)
+    assert not _is_looked_through(left_out)
 
 
 def test_in_another_thread_the_process_is_left_alone() -> None:

@@ -173,7 +173,7 @@ class Session:
         """Have the statement that comes bind the transaction to its tenant by itself, if nothing more is to be bound.
 
         Returns:
-            Whether it must: it has been bound before, or will be with that statement, where not.
+            Whether it must; where not, the transaction has been bound before, or is bound along with the statement.
         """
         if self._binding is None or self._binding[0] is not _SET_TENANT:
             return False
