@@ -9,7 +9,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
@@ -24,7 +24,8 @@ from PIL import Image
 from tests.corpus.hostile import Canary
 from tests.corpus.hostile_images import IMAGES
 
-from mindia import Library, Settings, connect
+from mindia import Image as ImageItem
+from mindia import Library, MemoryStorage, Settings, connect
 from mindia.domain.media import ImageFacts, Location
 from mindia.domain.operations import Blur, Crop, Operation, Resize, SmartCrop, Thumbnail, Watermark
 from mindia.domain.transformations import Transformation
@@ -34,16 +35,26 @@ from mindia.errors import (
     EmptyFileError,
     InvalidError,
     MediaError,
+    MindiaError,
     ParserUnavailableError,
     StorageUnavailableError,
     TooLargeError,
     TypeMismatchError,
     UnsupportedTypeError,
 )
-from mindia.media._answers import made_of, probed_of
+from mindia.media._answers import answers_of, made_of, probed_of
+from mindia.media._parser_process import ParserProcess
 from mindia.media.deriving import Made
 from mindia.media.isolation import ParserPool
-from mindia.media.probe import InProcessProber, Probed, Prober, Source
+from mindia.media.probe import (
+    MAX_TOGETHER,
+    MAX_TOGETHER_BYTES,
+    InProcessProber,
+    Probed,
+    Prober,
+    Source,
+    Unprobed,
+)
 from mindia.storage.local import LocalStorage
 from mindia.testing import samples
 
@@ -327,6 +338,167 @@ def test_a_declared_type_of_any_length_is_a_contradiction_and_no_crash(shared: P
     for declared in ("image/png" * 30_000, "x" * 300_000):
         with pytest.raises(TypeMismatchError, match="was declared as"):
             shared.probe(file, size=len(FILES["still.png"]), filename="x", declared=declared, settings=Settings())
+
+
+# Several at once
+
+
+def unprobed(files: Mapping[str, bytes], **declared: str) -> list[Unprobed]:
+    return [
+        Unprobed(file=io.BytesIO(content), size=len(content), filename=name, declared=declared.get(name))
+        for name, content in files.items()
+    ]
+
+
+def apart(prober: Prober, files: Sequence[Unprobed]) -> list[Probed | type[MindiaError]]:
+    """Return what is found out about each file by itself."""
+    found: list[Probed | type[MindiaError]] = []
+    for file in files:
+        try:
+            found.append(
+                prober.probe(
+                    file.file, size=file.size, filename=file.filename, declared=file.declared, settings=Settings()
+                )
+            )
+        except MindiaError as error:
+            found.append(type(error))
+    return found
+
+
+def together(prober: Prober, files: Sequence[Unprobed]) -> list[Probed | type[MindiaError]]:
+    found = prober.probe_all(files, settings=Settings())
+    return [type(each) if isinstance(each, MindiaError) else each for each in found]
+
+
+MIXED = {
+    "turned.jpg": FILES["turned.jpg"],
+    "empty.jpg": b"",
+    "half.png": FILES["still.png"][: len(FILES["still.png"]) // 2],
+    "wrong.gif": FILES["still.png"],
+    "letter.pdf": FILES["letter.pdf"],
+    "sound.mp3": FILES["sound.mp3"],
+    "none.txt": b"words",
+    "declared.png": FILES["still.png"],
+    "moving.mp4": FILES["moving.mp4"],
+}
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_several_files_are_found_out_about_as_each_by_itself(shared: ParserPool, in_process: bool) -> None:
+    prober: Prober = InProcessProber() if in_process else shared
+    files = unprobed(MIXED, **{"declared.png": "image/gif"})
+
+    found = together(prober, files)
+
+    assert found == apart(prober, files)
+    assert {each for each in found if isinstance(each, type)} == {
+        EmptyFileError, CorruptMediaError, TypeMismatchError, UnsupportedTypeError,
+    }  # fmt: skip
+
+
+def test_several_files_take_one_child_that_is_asked_once(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    ask = ParserProcess.ask
+
+    def counted(child: ParserProcess, *args: Any, **more: Any) -> None:
+        asked.append(child)
+        ask(child, *args, **more)
+
+    monkeypatch.setattr(ParserProcess, "ask", counted)
+
+    found = together(pool, unprobed(MIXED))
+
+    assert len(asked) == 1
+    assert len(found) == len(MIXED)
+
+
+def test_as_many_as_may_be_with_the_longest_names_are_one_request(
+    pool: ParserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ParserPool, "probe", lambda *_, **__: pytest.fail("they were asked for one by one"))
+    content = FILES["turned.jpg"] + bytes(MAX_TOGETHER_BYTES - len(FILES["turned.jpg"]))
+    longest = "\N{MUSICAL SYMBOL G CLEF}" * 251 + ".jpg"
+    file = Unprobed(file=io.BytesIO(content), size=len(content), filename=longest, declared="\ud800" * 100_000)
+
+    found = together(pool, [file] * MAX_TOGETHER)
+
+    assert found == [TypeMismatchError] * MAX_TOGETHER
+
+
+@pytest.mark.parametrize("what", ["os._exit(3)", "time.sleep(60)", "bytearray(1 << 40)"])
+def test_one_of_several_that_harms_its_parser_is_alone_to_blame(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = f"""
+import json, os, sys, time
+sys.path[:] = json.loads(sys.argv.pop(3))
+from mindia.media import _child
+
+probe = _child.probe
+
+def harmed(file, *, filename, **more):
+    if filename == "harmful.png":
+        {what}
+    return probe(file, filename=filename, **more)
+
+_child.probe = harmed
+_child.main()
+"""
+    monkeypatch.setattr("mindia.media._parser_process._START", start)
+    files = unprobed({"a.png": FILES["still.png"], "harmful.png": FILES["still.png"], "b.pdf": FILES["letter.pdf"]})
+    with closing(ParserPool(Settings(parser_timeout=timedelta(seconds=3)))) as pool:
+        found = together(pool, files)
+
+    first, harmful, last = found
+    assert [first, last] == apart(InProcessProber(), [files[0], files[2]])
+    assert harmful is (CorruptMediaError if "exit" in what else TooLargeError)
+
+
+def test_a_child_that_was_killed_meanwhile_harms_none_of_several(pool: ParserPool) -> None:
+    together(pool, unprobed(MIXED))
+    for _ in range(4):
+        for pid in children(pool)[:1]:
+            os.kill(pid, signal.SIGKILL)
+        assert together(pool, unprobed(MIXED)) == apart(InProcessProber(), unprobed(MIXED))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"answers": None},
+        {"answers": []},
+        {"answers": [{}, 1]},
+        {"answers": [{}] * 3},
+        {"answers": {"a": 1, "b": 2}},
+    ],
+)
+def test_answers_for_several_that_make_no_sense_are_not_believed(answer: dict[str, Any]) -> None:
+    with pytest.raises(CorruptMediaError, match="nonsense"):
+        answers_of(answer, 2)
+
+
+def test_a_closed_pool_refuses_each_of_several(pool: ParserPool) -> None:
+    pool.close()
+    assert together(pool, unprobed(MIXED)) == [ClosedError] * len(MIXED)
+
+
+def test_what_is_stored_slowly_keeps_no_parser_from_others(database_url: str) -> None:
+    """More items are on their way to the store at once than there are parsers."""
+    storing = threading.Barrier(2 * Settings().parser_processes)
+
+    class Slow(MemoryStorage):
+        def put(self, *args: Any, **more: Any) -> None:
+            storing.wait(60)
+            super().put(*args, **more)
+
+    with connect(database_url, storage=Slow()) as app:
+        library = app.library(app.tenants.create("Acme"))
+        pictures = [samples.image(width=8 + each) for each in range(storing.parties)]
+        with ThreadPoolExecutor(storing.parties) as threads:
+            items = list(threads.map(library.media.add, pictures))
+
+    assert {item.width for item in items if isinstance(item, ImageItem)} == {
+        8 + each for each in range(storing.parties)
+    }
 
 
 def test_many_threads_share_few_children(pool: ParserPool) -> None:

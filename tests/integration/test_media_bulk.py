@@ -159,6 +159,21 @@ def test_each_source_has_its_result_in_its_place(
     assert rows(host, library, "embeddings") == {"embeddings": 9}
 
 
+def test_a_file_that_is_larger_than_it_was_is_in_nobodys_way(
+    library: Library, tenant: Tenant, storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mindia.services.bulk.is_small", lambda *_, **__: True)
+    grown = tmp_path / "grown.wav"
+    write_wav(grown, 200_000)
+    sources: list[Any] = [samples.image(), grown, samples.pdf(), b"not media", iter([samples.image(color="plum")])]
+
+    report = library.media.add_many(sources, concurrency=1)
+
+    assert errors(report) == [None, None, None, UnsupportedTypeError, None]
+    assert [type(item) for item in report.added] == [Image, Audio, Document, Image]
+    assert len(check_only_items(library, tenant, storage)) == 4
+
+
 def test_a_report_is_a_sequence(library: Library) -> None:
     report = library.media.add_many([samples.image(), b"not media"])
 

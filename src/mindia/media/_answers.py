@@ -85,6 +85,15 @@ def tracks_of(answer: dict[str, Any], filename: str) -> VideoTracks:
     return found
 
 
+def answers_of(answer: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return the answers for each of several files, or raise what is told instead of them."""
+    _raise(answer)
+    found = answer.get("answers")
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(each, dict) for each in found):
+        raise errors.CorruptMediaError("a parser answers nonsense")
+    return found
+
+
 def _raise(answer: dict[str, Any]) -> None:
     if "missing" in answer:
         raise errors.MissingExtraError(str(answer["missing"]), extra=str(answer["extra"]))

@@ -10,10 +10,11 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 import attrs
 
@@ -27,6 +28,8 @@ from mindia.media.tracks import tracks
 
 _MAX_REQUEST = 1 << 16
 _MAX_FILES = 32
+_FOUND = {"facts", "shots", "content_size", "tracks"}
+"""What an answer has one of, unless the file was refused."""
 _WORN = 0.05
 """The part of the memory that may be lost before another child takes the place of this one."""
 
@@ -47,7 +50,7 @@ def main() -> None:
         before_bytes = memory.used_bytes()
         answer = _answer(json.loads(message), files, memory_bytes)
         file = answer.pop("content", b"")
-        if not {"facts", "shots", "content_size", "tracks"} & answer.keys():
+        if not all(_FOUND & each.keys() for each in answer.get("answers", [answer])):
             # Decoders that give up do not always give back: the next file would have less.
             lost_bytes += max(0, memory.used_bytes() - before_bytes)
         answer["worn"] = lost_bytes > memory_bytes * _WORN
@@ -117,38 +120,50 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _answer(request: dict[str, Any], descriptors: list[int], memory_bytes: int) -> dict[str, Any]:
+    """Answer a request; one for several files, which come as one, with an answer for each."""
+    with ExitStack() as stack:
+        files = (stack.enter_context(io.BufferedReader(_PositionedFile(each))) for each in descriptors)
+        if "files" not in request:
+            return _answer_for(request, files, memory_bytes)
+        joined = next(files)
+        parts = [request | part for part in request["files"]]
+        return {
+            "answers": [
+                _answer_for(part, iter([io.BytesIO(joined.read(part["size"]))]), memory_bytes) for part in parts
+            ]
+        }
+
+
+def _answer_for(request: dict[str, Any], files: Iterator[BinaryIO], memory_bytes: int) -> dict[str, Any]:
     filename = request["filename"]
     try:
-        with ExitStack() as stack:
-            file, *others = [stack.enter_context(io.BufferedReader(_PositionedFile(each))) for each in descriptors]
-            settings = _settings(tuple(request["settings"].items()), request["timeout_s"])
-            if "transformation" in request:
-                made = derive(
-                    file,
-                    filename=filename,
-                    transformation=Transformation.parse(request["transformation"]),
-                    watermarks=others,
-                    settings=settings,
-                )
-                return {
-                    "content": made.content,
-                    "content_size": len(made.content),
-                    "width": made.width,
-                    "height": made.height,
-                    "end": made.end,
-                    "is_exact": made.is_exact,
-                }
-            if "max_side" in request:
-                shots = pictures(
-                    file, filename=filename, max_side=request["max_side"], times=request["times"], settings=settings
-                )
-                return {"shots": [(base64.b64encode(shot.content).decode(), shot.at_s) for shot in shots]}
-            if "tracks" in request:
-                found = attrs.asdict(tracks(file, filename=filename, settings=settings))
-                return {"tracks": found | {"frame_rate": str(found["frame_rate"])}}
-            probed = probe(
-                file, size=request["size"], filename=filename, declared=request["declared"], settings=settings
+        file, *others = files
+        settings = _settings(tuple(request["settings"].items()), request["timeout_s"])
+        if "transformation" in request:
+            made = derive(
+                file,
+                filename=filename,
+                transformation=Transformation.parse(request["transformation"]),
+                watermarks=others,
+                settings=settings,
             )
+            return {
+                "content": made.content,
+                "content_size": len(made.content),
+                "width": made.width,
+                "height": made.height,
+                "end": made.end,
+                "is_exact": made.is_exact,
+            }
+        if "max_side" in request:
+            shots = pictures(
+                file, filename=filename, max_side=request["max_side"], times=request["times"], settings=settings
+            )
+            return {"shots": [(base64.b64encode(shot.content).decode(), shot.at_s) for shot in shots]}
+        if "tracks" in request:
+            found = attrs.asdict(tracks(file, filename=filename, settings=settings))
+            return {"tracks": found | {"frame_rate": str(found["frame_rate"])}}
+        probed = probe(file, size=request["size"], filename=filename, declared=request["declared"], settings=settings)
     except MissingExtraError as error:
         return {"missing": error.args[0], "extra": error.extra}
     except (MediaError, InvalidError) as error:

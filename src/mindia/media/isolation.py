@@ -6,16 +6,13 @@ answers in JSON, of which the parent takes plain values.
 
 from __future__ import annotations
 
-import json
+import io
 import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -24,19 +21,16 @@ import attrs
 from mindia import errors
 from mindia.config import Settings
 from mindia.domain.transformations import Transformation
-from mindia.media._answers import made_of, probed_of, shots_of, tracks_of
+from mindia.media._answers import answers_of, made_of, probed_of, shots_of, tracks_of
 from mindia.media._handed import descriptor_of, with_descriptor
+from mindia.media._parser_process import ParserProcess
 from mindia.media.deriving import Made
 from mindia.media.pictures import Shot
-from mindia.media.probe import Probed, Source
+from mindia.media.probe import MAX_TOGETHER, Probed, Source, Unprobed
 from mindia.media.tracks import VideoTracks
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(3)); from mindia.media._child import main; main()"
-_MAX_ANSWER = 1 << 27
-_MAX_DECLARED_CHARS = 1000
+_MAX_DECLARED_CHARS = 300
 """More than any type has; what is cut off contradicts the bytes all the same."""
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""What a child is told of the environment: no secrets."""
 _SENT = [name for name in attrs.fields_dict(Settings) if name.startswith("max_") or name == "keep_location"]
 """The settings that a parser needs, and so the only ones that a child is told."""
 
@@ -56,8 +50,9 @@ class ParserPool:
     def _start_afresh(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._free: deque[_Child] = deque()
-        self._children: set[_Child] = set()
+        self._only_begun = threading.Lock()
+        self._free: deque[ParserProcess] = deque()
+        self._children: set[ParserProcess] = set()
         self._places = threading.BoundedSemaphore(self._settings.parser_processes)
 
     def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
@@ -74,17 +69,69 @@ class ParserPool:
             MediaError: As `probe`; a parser that crashes or exceeds its limits is an error of the file, too.
             ParserUnavailableError: No child can be started.
         """
-        with self.begin(file, size=size, filename=filename, declared=declared, settings=settings) as pending:
+        more = {"declared": _declared(declared)}
+        with self._begin([Source(file, size)], more, filename=filename, settings=settings) as pending:
             return pending.result()
 
-    def begin(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> _Pending:
+    @contextmanager
+    def begin(
+        self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings
+    ) -> Iterator[_Pending | None]:
         """Begin with what `probe` does, so that the caller can do something else meanwhile.
 
-        Returns:
-            A context manager, whose `result` waits for the answer. What `probe` raises is raised by both.
+        Gives what waits for the answer; what `probe` raises is raised by both. None where others are at work: a place
+        that is kept for longer than parsing takes would be missing.
         """
-        more = {"declared": declared and declared[:_MAX_DECLARED_CHARS]}
-        return self._begin([Source(file, size)], more, filename=filename, settings=settings)
+        only = self._only_begun
+        has_begun = self._settings.parser_processes > 1 and only.acquire(blocking=False)
+        try:
+            if not has_begun or len(self._free) < len(self._children):
+                yield None
+                return
+            more = {"declared": _declared(declared)}
+            with self._begin([Source(file, size)], more, filename=filename, settings=settings) as pending:
+                yield pending
+        finally:
+            if has_begun:
+                only.release()
+
+    def probe_all(self, files: Sequence[Unprobed], *, settings: Settings) -> list[Probed | errors.MindiaError]:
+        """Find out type and facts of a few small files, for which one child is asked once.
+
+        Where that does not end well, each is asked for by itself: so it is seen which of them is to blame.
+
+        Args:
+            files: `MAX_TOGETHER` at most.
+            settings: Limits of these files, and what is read of them.
+
+        Returns:
+            For each what `probe` returns or raises.
+        """
+        answers: Sequence[dict[str, Any] | None] = [None] * len(files)
+        with suppress(errors.MindiaError):
+            answers = self._answers(files, settings)
+        return [self._probed(file, answer, settings) for file, answer in zip(files, answers, strict=True)]
+
+    def _answers(self, files: Sequence[Unprobed], settings: Settings) -> Sequence[dict[str, Any]]:
+        assert len(files) <= MAX_TOGETHER, "a request has its limits"
+        contents = [file.read() for file in files]
+        joined = Source(io.BytesIO(b"".join(contents)), sum(map(len, contents)))
+        parts = [
+            {"size": len(content), "filename": file.filename, "declared": _declared(file.declared)}
+            for file, content in zip(files, contents, strict=True)
+        ]
+        with self._begin([joined], {"files": parts}, filename=files[0].filename, settings=settings) as pending:
+            return answers_of(pending.answer(), len(files))
+
+    def _probed(self, file: Unprobed, answer: dict[str, Any] | None, settings: Settings) -> Probed | errors.MindiaError:
+        try:
+            if answer is None or answer.get("wants_memory"):
+                return self.probe(
+                    file.file, size=file.size, filename=file.filename, declared=file.declared, settings=settings
+                )
+            return probed_of(answer, file.filename)
+        except errors.MindiaError as error:
+            return error
 
     def pictures(
         self,
@@ -192,33 +239,33 @@ class ParserPool:
         for child in children:
             child.end()
 
-    def _take(self) -> _Child:
+    def _take(self) -> ParserProcess:
         """Return a child that nobody uses; one more is kept warm for the time when this one fails."""
         with self._lock:
             if self._closed:
                 raise errors.ClosedError("this application is closed")
             while len(self._free) < 2 and len(self._children) <= self._settings.parser_processes:
-                child = _Child(self._settings.parser_memory_bytes)
+                child = ParserProcess(self._settings.parser_memory_bytes)
                 self._children.add(child)
                 self._free.append(child)
             return self._free.popleft()
 
-    def _give_back(self, child: _Child) -> None:
+    def _give_back(self, child: ParserProcess) -> None:
         with self._lock:
             self._free.append(child)
 
-    def _replace(self, child: _Child) -> _Child:
+    def _replace(self, child: ParserProcess) -> ParserProcess:
         """Return a child that has not looked at a file yet, in place of another one, which is ended."""
         with self._lock:
             if self._closed:
                 raise errors.ClosedError("this application is closed")
-            new = _Child(self._settings.parser_memory_bytes)
+            new = ParserProcess(self._settings.parser_memory_bytes)
             self._children.add(new)
             self._children.discard(child)
         child.end()
         return new
 
-    def _discard(self, child: _Child) -> None:
+    def _discard(self, child: ParserProcess) -> None:
         with self._lock:
             self._children.discard(child)
         child.end()
@@ -234,7 +281,7 @@ class _Pending:
         self._request = request
         self._files = files
         self._spool_memory_bytes = spool_memory_bytes
-        self._child: _Child | None = None
+        self._child: ParserProcess | None = None
         self._deadline = 0.0
 
     def __enter__(self) -> Self:
@@ -270,12 +317,12 @@ class _Pending:
         self._drop()  # one that has not answered is still at work on what nobody wants to know any more
         self._pool._places.release()
 
-    def _ask(self, child: _Child | None = None) -> None:
+    def _ask(self, child: ParserProcess | None = None) -> None:
         self._child = child or self._pool._take()
         try:
             with ExitStack() as stack:
                 descriptors = [
-                    stack.enter_context(descriptor_of(each.file, in_memory=each.size <= self._spool_memory_bytes))
+                    stack.enter_context(descriptor_of(each.file, in_memory=self._is_in_memory(each)))
                     for each in self._files
                 ]
                 self._child.ask(self._request, descriptors, deadline=self._deadline)
@@ -284,6 +331,9 @@ class _Pending:
         except BaseException:
             self._drop()
             raise
+
+    def _is_in_memory(self, source: Source) -> bool:
+        return source.size <= self._spool_memory_bytes or isinstance(source.file, io.BytesIO)
 
     def _answer(self) -> dict[str, Any]:
         if self._child is None:
@@ -329,91 +379,5 @@ class _Pending:
             ) from error
 
 
-class _Child:
-    """A process that parses.
-
-    Attributes:
-        is_used: Whether it has looked at a file.
-    """
-
-    def __init__(self, memory_bytes: int) -> None:
-        from multiprocessing.spawn import get_executable  # costs more than the rest of this module
-
-        executable = os.fsdecode(get_executable())
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [executable, "-I", "-c", _START, str(theirs.fileno()), str(memory_bytes), json.dumps(sys.path)]
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, arguments of ours
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
-                )
-            except OSError as error:
-                ours.close()
-                raise errors.ParserUnavailableError(
-                    f"{executable!r} cannot be started to parse a file: {error.strerror}; name another one with "
-                    "multiprocessing.set_executable, or trust what you take in (Settings.isolate_parsers)"
-                ) from error
-        self._channel = ours
-        self.is_used = False
-
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid
-
-    def ask(self, request: dict[str, Any], descriptors: list[int], *, deadline: float) -> None:
-        """Send a request.
-
-        Raises:
-            TimeoutError: It is not taken in time.
-            OSError: The child has ended.
-        """
-        self._channel.settimeout(max(0.001, deadline - time.monotonic()))
-        socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
-
-    def answer(self, *, deadline: float) -> dict[str, Any]:
-        """Return the answer to the request.
-
-        Raises:
-            TimeoutError: There is none in time.
-            OSError: The child has ended.
-            ValueError: The answer is none.
-        """
-        size = int.from_bytes(self._receive(8, deadline))
-        if size > _MAX_ANSWER:
-            raise ValueError(f"an answer of {size} bytes")
-        answer = json.loads(self._receive(size, deadline))
-        if not isinstance(answer, dict):
-            raise ValueError(f"the answer is a {type(answer).__name__}")  # noqa: TRY004 - a value of another process
-        if (content_size := answer.get("content_size")) is not None:
-            if not isinstance(content_size, int) or not 0 <= content_size <= _MAX_ANSWER:
-                raise ValueError("a file that is too large")
-            answer["content"] = self._receive(content_size, deadline)
-        return answer
-
-    def _receive(self, size: int, deadline: float) -> bytes:
-        received = bytearray(size)
-        left = memoryview(received)
-        while left:
-            self._channel.settimeout(max(0.001, deadline - time.monotonic()))
-            count = self._channel.recv_into(left)
-            if not count:
-                raise ConnectionResetError("the parser has ended")
-            left = left[count:]
-        return bytes(received)
-
-    def leave_to_parent(self) -> None:
-        """Let go in a forked process: the child ends with the one that made it, which alone can wait for it."""
-        self._channel.close()
-        self._process.returncode = 0
-
-    def end(self) -> None:
-        """Kill the child: there is nothing that it would have to finish."""
-        self._channel.close()
-        self._process.kill()
-        self._process.wait()
+def _declared(declared: str | None) -> str | None:
+    return declared and declared[:_MAX_DECLARED_CHARS]

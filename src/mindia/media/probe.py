@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, Protocol
 
@@ -12,7 +12,7 @@ import attrs
 from mindia.config import Settings
 from mindia.domain.media import Facts, MediaKind
 from mindia.domain.transformations import Transformation
-from mindia.errors import CorruptMediaError, EmptyFileError, TooLargeError
+from mindia.errors import CorruptMediaError, EmptyFileError, MindiaError, TooLargeError
 from mindia.media import sniff
 from mindia.media.deriving import Made, derive
 from mindia.media.documents import probe_pdf
@@ -23,6 +23,10 @@ from mindia.media.video import probe_av
 
 MAX_INTEGER = (1 << 31) - 1
 """What an integer of PostgreSQL holds."""
+MAX_TOGETHER = 16
+"""How many files are probed together, at most."""
+MAX_TOGETHER_BYTES = 1 << 16
+"""How large each of them may be: what is larger takes longer than asking for it does."""
 _COUNTS = {"width": 1, "height": 1, "sample_rate": 1, "channels": 1, "page_count": 1, "bitrate": 0}
 """Facts that are whole numbers, and the least that each may be."""
 
@@ -38,6 +42,28 @@ class Probed:
 
     content_type: str
     facts: Facts
+
+
+@attrs.frozen(kw_only=True)
+class Unprobed:
+    """A file of which nothing is known yet.
+
+    Attributes:
+        file: Seekable.
+        size: In bytes.
+        filename: For its extension and for messages.
+        declared: The type that the client says, or None.
+    """
+
+    file: BinaryIO
+    size: int
+    filename: str
+    declared: str | None
+
+    def read(self) -> bytes:
+        """Return all of it."""
+        self.file.seek(0)
+        return self.file.read()
 
 
 @attrs.frozen
@@ -66,8 +92,12 @@ class Prober(Protocol):
 
     def begin(
         self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings
-    ) -> AbstractContextManager[Pending]:
-        """Begin with what `probe` does: the bytes can be stored meanwhile."""
+    ) -> AbstractContextManager[Pending | None]:
+        """Begin with what `probe` does: the bytes can be stored meanwhile. Gives None where that is no gain."""
+        ...
+
+    def probe_all(self, files: Sequence[Unprobed], *, settings: Settings) -> list[Probed | MindiaError]:
+        """Find out type and facts of a few small files: for each what `probe` returns or raises."""
         ...
 
     def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
@@ -112,11 +142,23 @@ class InProcessProber:
     """Parses in the process itself: for input that is trusted."""
 
     @contextmanager
-    def begin(
-        self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings
-    ) -> Iterator[Pending]:
-        """Put off what `probe` does until its result is asked for."""
-        yield _PutOff(lambda: self.probe(file, size=size, filename=filename, declared=declared, settings=settings))
+    def begin(self, *_: object, **__: object) -> Iterator[None]:
+        """Do nothing: nobody else would be at work on it."""
+        yield None
+
+    def probe_all(self, files: Sequence[Unprobed], *, settings: Settings) -> list[Probed | MindiaError]:
+        """Find out type and facts of files: for each what `probe` returns or raises."""
+        found: list[Probed | MindiaError] = []
+        for each in files:
+            try:
+                found.append(
+                    self.probe(
+                        each.file, size=each.size, filename=each.filename, declared=each.declared, settings=settings
+                    )
+                )
+            except MindiaError as error:
+                found.append(error)
+        return found
 
     def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
         """Find out type and facts of a file: see the function `probe`."""
@@ -171,11 +213,6 @@ class InProcessProber:
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""
-
-
-@attrs.frozen
-class _PutOff:
-    result: Callable[[], Probed]
 
 
 def max_bytes(kind: MediaKind, settings: Settings) -> int:

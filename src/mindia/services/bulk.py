@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from threading import Event
 
@@ -16,10 +17,12 @@ from mindia.db.session import Session
 from mindia.domain.bulk import AddReport, AddResult, MediaInput, Progress
 from mindia.domain.media import Media, OnDuplicate, Staged
 from mindia.errors import ConflictError, DatabaseUnavailableError, InvalidError, MindiaError
+from mindia.media.probe import MAX_TOGETHER, MAX_TOGETHER_BYTES, Probed
 from mindia.services import adding, ingest
 from mindia.services.adding import Addition
 from mindia.services.context import TenantContext
-from mindia.services.sources import Source
+from mindia.services.ingest import Received
+from mindia.services.sources import Source, is_small
 
 _MAX_CONCURRENCY = 64
 _BATCH = 32
@@ -27,6 +30,19 @@ _BATCH = 32
 
 _BATCH_WAIT_S = 0.05
 """How long rows wait for a batch to become full."""
+
+
+@attrs.frozen
+class _Wanted:
+    """One source that has been taken from the iterable.
+
+    Attributes:
+        position: Its place among the sources.
+        media: The source, and what is said about it.
+    """
+
+    position: int
+    media: MediaInput
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +80,7 @@ class BulkAdd:
         # Threads do not touch a transaction of the caller's.
         self._apart = attrs.evolve(context, tenant=lambda: known, bucket=lambda: known.s3_bucket, initiator=None)
         self._concurrency = concurrency
+        self._group = max(1, min(MAX_TOGETHER, 2 * _BATCH // concurrency))  # so that there is one for each thread
         self._on_duplicate = on_duplicate
         self._sanitize = sanitize
         self._progress = progress
@@ -72,6 +89,7 @@ class BulkAdd:
         self._results: dict[int, AddResult] = {}
         self._done = self._failed = 0
         self._total: int | None = None
+        self._is_exhausted = False
 
     def run(self, sources: Iterable[Source | Staged | MediaInput]) -> AddReport:
         """Add them all."""
@@ -82,7 +100,7 @@ class BulkAdd:
         threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="mindia-add")
         waiting: list[_Ready] = []
         try:
-            cancelled = self._work_off(iter(sources), threads, waiting)
+            cancelled = self._work_off(_numbered(sources), threads, waiting)
         except BaseException:
             threads.shutdown(cancel_futures=True)
             self._discard([*waiting, *self._left_over()])
@@ -90,33 +108,46 @@ class BulkAdd:
         threads.shutdown()
         return AddReport(tuple(self._results[position] for position in sorted(self._results)), cancelled)
 
-    def _work_off(
-        self, sources: Iterator[Source | Staged | MediaInput], threads: ThreadPoolExecutor, waiting: list[_Ready]
-    ) -> bool:
+    def _work_off(self, wanted: Iterator[_Wanted], threads: ThreadPoolExecutor, waiting: list[_Ready]) -> bool:
         """Stage and write until nothing is left; `waiting` holds what is staged and not written."""
-        position = pending = 0
-        exhausted = False
+        pending = 0
         while True:
-            pulled_enough = time.monotonic() + _BATCH_WAIT_S
-            while not exhausted and not self._cancel.is_set() and pending < _BATCH + self._concurrency:
-                if time.monotonic() > pulled_enough and not self._ready.empty():
-                    break  # sources that come slowly do not hold up those that are there
-                try:
-                    source = next(sources)
-                except StopIteration:
-                    exhausted = True
-                else:
-                    threads.submit(copy_context().run, self._stage, position, source)  # in the trace of the caller
-                    position += 1
-                    pending += 1
+            pending += self._begin(wanted, threads, 2 * _BATCH + self._concurrency - pending - len(waiting))
             # The threads go on with the next sources while the rows of these are written.
             if waiting:
                 self._write(waiting)
                 waiting.clear()
             if not pending:
-                return not exhausted
+                return not self._is_exhausted
             self._collect(waiting, min(_BATCH, pending))
             pending -= len(waiting)
+
+    def _begin(self, wanted: Iterator[_Wanted], threads: ThreadPoolExecutor, most: int) -> int:
+        """Hand sources over to the threads, small ones in groups; return how many."""
+        pulled_enough = time.monotonic() + _BATCH_WAIT_S
+        begun = 0
+        group: list[_Wanted] = []
+        while begun < most and not self._is_exhausted and not self._cancel.is_set():
+            if time.monotonic() > pulled_enough and (group or not self._ready.empty()):
+                break  # sources that come slowly do not hold up those that are there
+            each = next(wanted, None)
+            if each is None:
+                self._is_exhausted = True
+                break
+            begun += 1
+            if not is_small(each.media.source, max_bytes=MAX_TOGETHER_BYTES):
+                self._submit(threads, [each])
+                continue
+            group.append(each)
+            if len(group) == self._group:
+                self._submit(threads, group)
+                group = []
+        if group:
+            self._submit(threads, group)
+        return begun
+
+    def _submit(self, threads: ThreadPoolExecutor, group: Sequence[_Wanted]) -> None:
+        threads.submit(copy_context().run, self._stage, group)  # in the trace of the caller
 
     def _collect(self, waiting: list[_Ready], most: int) -> None:
         waiting.append(self._ready.get())
@@ -127,18 +158,43 @@ class BulkAdd:
             except queue.Empty:
                 return
 
-    def _stage(self, position: int, source: Source | Staged | MediaInput) -> None:
+    def _stage(self, group: Sequence[_Wanted]) -> None:
+        left = [wanted.position for wanted in group]
         try:
-            self._ready.put(self._staged(position, source))
-        except Exception as error:  # noqa: BLE001 - a source is the host's, and each has its own result
-            self._ready.put(_Ready(position=position, error=error))
+            for ready in self._staged(group):
+                left.remove(ready.position)
+                self._ready.put(ready)
         except BaseException as error:
-            self._ready.put(_Ready(position=position, error=InvalidError(f"the source was left off: {error!r}")))
+            for position in left:
+                self._ready.put(_Ready(position=position, error=InvalidError(f"the source was left off: {error!r}")))
             raise
 
-    def _staged(self, position: int, source: Source | Staged | MediaInput) -> _Ready:
-        wanted = source if isinstance(source, MediaInput) else MediaInput(source)
-        addition = Addition.checked(
+    def _staged(self, group: Sequence[_Wanted]) -> Iterator[_Ready]:
+        """Receive a group, find out what it is, and store it: each by itself where one fails."""
+        with ExitStack() as spools:
+            incoming: list[tuple[_Wanted, Addition, Received]] = []
+            for wanted in group:
+                try:
+                    addition = self._addition(wanted.media)
+                    if isinstance(wanted.media.source, Staged):
+                        yield _Ready(
+                            position=wanted.position, staged=wanted.media.source, addition=addition, is_ours=False
+                        )
+                    else:
+                        incoming.append((wanted, addition, spools.enter_context(self._received(wanted.media))))
+                except Exception as error:  # noqa: BLE001 - a source is the host's, and each has its own result
+                    yield _Ready(position=wanted.position, error=error)
+            known = self._probed([received for _, _, received in incoming])
+            for (wanted, addition, received), probed in zip(incoming, known, strict=True):
+                try:
+                    staged = self._stored(wanted.media, received, probed)
+                except Exception as error:  # noqa: BLE001 - the host's hook is called
+                    yield _Ready(position=wanted.position, error=error)
+                else:
+                    yield _Ready(position=wanted.position, staged=staged, addition=addition)
+
+    def _addition(self, wanted: MediaInput) -> Addition:
+        return Addition.checked(
             description=wanted.description,
             metadata=wanted.metadata,
             expires_at=wanted.expires_at,
@@ -146,14 +202,24 @@ class BulkAdd:
             initiated_by=self._context.initiator,
             settings=self._context.settings,
         )
-        if isinstance(wanted.source, Staged):
-            return _Ready(position=position, staged=wanted.source, addition=addition, is_ours=False)
+
+    def _received(self, wanted: MediaInput) -> AbstractContextManager[Received]:
+        assert not isinstance(wanted.source, Staged), "that has been received before"
+        return ingest.received(self._apart, wanted.source, filename=wanted.filename, content_type=wanted.content_type)
+
+    def _probed(self, incoming: Sequence[Received]) -> Sequence[Probed | MindiaError | None]:
+        """Return what several small ones are; None for what is to be found out when it is stored."""
+        if len(incoming) < 2 or any(each.spooled.size > MAX_TOGETHER_BYTES for each in incoming):
+            return [None] * len(incoming)
+        return self._context.prober.probe_all([each.unprobed for each in incoming], settings=incoming[0].settings)
+
+    def _stored(self, wanted: MediaInput, received: Received, probed: Probed | MindiaError | None) -> Staged:
         sanitize = self._sanitize if wanted.sanitize is None else wanted.sanitize
-        with ingest.received(
-            self._apart, wanted.source, filename=wanted.filename, content_type=wanted.content_type
-        ) as incoming:
-            staged = ingest.stage(self._apart, incoming, sanitize=sanitize)
-        return _Ready(position=position, staged=staged, addition=addition)
+        if isinstance(probed, MindiaError):
+            raise probed
+        if probed is None:
+            return ingest.stage(self._apart, received, sanitize=sanitize)
+        return ingest.stage_probed(self._apart, received, probed, sanitize=sanitize)
 
     def _write(self, batch: Sequence[_Ready]) -> None:
         """Write the rows of a batch in one transaction or, where that fails, each in its own."""
@@ -228,3 +294,8 @@ class BulkAdd:
                 yield self._ready.get_nowait()
             except queue.Empty:
                 return
+
+
+def _numbered(sources: Iterable[Source | Staged | MediaInput]) -> Iterator[_Wanted]:
+    for position, source in enumerate(sources):
+        yield _Wanted(position, source if isinstance(source, MediaInput) else MediaInput(source))

@@ -16,7 +16,7 @@ from mindia.domain.media import Candidate, Disposition, MediaKind, Staged
 from mindia.errors import MindiaError
 from mindia.media import sniff
 from mindia.media.names import clean_filename, content_disposition
-from mindia.media.probe import Probed
+from mindia.media.probe import Pending, Probed, Unprobed
 from mindia.media.sniff import MediaType
 from mindia.media.spool import Spooled, spool
 from mindia.repositories._text import storable
@@ -46,6 +46,11 @@ class Received:
     original_filename: str
     declared: str | None
     settings: Settings
+
+    @property
+    def unprobed(self) -> Unprobed:
+        """What a parser is told of it."""
+        return Unprobed(file=self.spooled.file, size=self.spooled.size, filename=self.filename, declared=self.declared)
 
 
 @contextmanager
@@ -95,7 +100,15 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
             if context.settings.isolate_parsers:
                 return _stage_if_approved(context, incoming, found, slot)
         elif found is not None and found.kind in (MediaKind.IMAGE, MediaKind.DOCUMENT):
-            return _stage_while_probing(context, incoming, found, slot)
+            with context.prober.begin(
+                spooled.file,
+                size=spooled.size,
+                filename=incoming.filename,
+                declared=incoming.declared,
+                settings=incoming.settings,
+            ) as pending:
+                if pending is not None:
+                    return _stage_while_probing(context, incoming, found, slot, pending)
     probed = context.prober.probe(
         spooled.file,
         size=spooled.size,
@@ -103,6 +116,19 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         declared=incoming.declared,
         settings=incoming.settings,
     )
+    return stage_probed(context, incoming, probed, sanitize=sanitize, slot=slot)
+
+
+def stage_probed(
+    context: TenantContext, incoming: Received, probed: Probed, *, sanitize: bool, slot: Slot | None = None
+) -> Staged:
+    """Store what has been received and probed: what `stage` does once it knows what it is.
+
+    Raises:
+        MediaError: The hook of the host refuses it, or it cannot be sanitized.
+        StorageError: The object store failed.
+    """
+    spooled = incoming.spooled
     scan(context, spooled, probed, filename=incoming.filename)
     if sanitize:
         spooled = _sanitized(context, incoming, probed)
@@ -128,26 +154,25 @@ def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: 
     )
 
 
-def _stage_while_probing(context: TenantContext, incoming: Received, found: MediaType, slot: Slot | None) -> Staged:
+def _stage_while_probing(
+    context: TenantContext,
+    incoming: Received,
+    found: MediaType,
+    slot: Slot | None,
+    pending: Pending,
+) -> Staged:
     """Store bytes while their parser is at work on them; where it refuses them, they are removed again.
 
     It is for what is stored quickly, and whose parser can only confirm its type or refuse it.
     """
     spooled = incoming.spooled
     slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    with context.prober.begin(
-        spooled.file,
-        size=spooled.size,
-        filename=incoming.filename,
-        declared=incoming.declared,
-        settings=incoming.settings,
-    ) as pending:
-        _put(context, slot, incoming, _from_start(spooled.file), content_type=found.content_type)
-        try:
-            return _staged(slot, incoming, pending.result(), spooled)
-        except BaseException:
-            _discard(context, slot, found.kind)
-            raise
+    _put(context, slot, incoming, _from_start(spooled.file), content_type=found.content_type)
+    try:
+        return _staged(slot, incoming, pending.result(), spooled)
+    except BaseException:
+        _discard(context, slot, found.kind)
+        raise
 
 
 def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaType, slot: Slot | None) -> Staged:

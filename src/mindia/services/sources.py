@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,23 @@ def opened(source: object) -> Iterator[BinaryIO]:
             raise InvalidError(
                 f"source must be a path, bytes, a binary file or an iterator of bytes, not {type(source).__name__}"
             )
+
+
+def is_small(source: object, *, max_bytes: int) -> bool:
+    """Tell whether a source is here already, and as small as that: bytes, or a file on a disk."""
+    match source:
+        case str() | Path():
+            try:
+                found = Path(source).stat()
+            except (OSError, ValueError):
+                return False
+            return stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes
+        case bytes() | bytearray():
+            return len(source) <= max_bytes
+        case memoryview():
+            return source.nbytes <= max_bytes
+        case _:
+            return False
 
 
 def name_of(source: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any, TypeVar
 
 from mindia.errors import BucketNotFoundError, StorageAccessDeniedError, StorageError
@@ -49,7 +50,8 @@ class S3Connection:
         self._endpoint = endpoint
         self._public_endpoint = public_endpoint
         self.creates_buckets = creates_buckets
-        # Neither is locked, since a lock could be held at a fork: who comes second takes what is there.
+        # By process, since a lock could be held at a fork.
+        self._locks: dict[int, Lock] = {}
         self._clients: dict[tuple[int, str, str | None], Any] = {}
         self._regions: dict[str, str] = {}
 
@@ -139,17 +141,25 @@ class S3Connection:
         return boto3.session.Session(**self._session_arguments)
 
     def _client(self, region: str, endpoint: str | None) -> Any:
-        key = (os.getpid(), region, endpoint)
+        process = os.getpid()
+        key = (process, region, endpoint)
         client = self._clients.get(key)
         if client is None:
-            from botocore.config import Config
-            from botocore.handlers import add_expect_header
+            # Making one takes some 0.1 s of processor time, and many threads may come at once.
+            with self._locks.setdefault(process, Lock()):
+                client = self._clients.get(key)
+                if client is None:
+                    client = self._clients[key] = self._new_client(region, endpoint)
+        return client
 
-            with typed(Place(self.endpoint, ""), "connect to"):
-                client = self._session().client(
-                    "s3", region_name=region, endpoint_url=endpoint, config=Config(**self._config)
-                )
-            # What is sent at once is a few megabytes at most: to ask first costs as long as a small object takes.
-            client.meta.events.unregister("before-call.s3", add_expect_header)
-            client = self._clients.setdefault(key, client)
+    def _new_client(self, region: str, endpoint: str | None) -> Any:
+        from botocore.config import Config
+        from botocore.handlers import add_expect_header
+
+        with typed(Place(self.endpoint, ""), "connect to"):
+            client = self._session().client(
+                "s3", region_name=region, endpoint_url=endpoint, config=Config(**self._config)
+            )
+        # What is sent at once is a few megabytes at most: to ask first costs as long as a small object takes.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
         return client
