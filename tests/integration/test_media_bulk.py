@@ -29,7 +29,20 @@ from tests.integration.shared_bytes import (
 )
 
 import mindia
-from mindia import AddReport, Audio, Document, Image, Library, LocalStorage, Media, MediaInput, Mindia, Progress, Tenant
+from mindia import (
+    AddReport,
+    Audio,
+    Document,
+    Image,
+    Library,
+    LocalStorage,
+    Media,
+    MediaInput,
+    MemoryStorage,
+    Mindia,
+    Progress,
+    Tenant,
+)
 from mindia.errors import (
     CorruptMediaError,
     DatabaseUnavailableError,
@@ -356,6 +369,40 @@ def test_what_the_iterable_raises_passes_through_and_leaves_items_alone(
             library.media.add_many(sources())
 
         check_only_items(library, tenant, storage)
+
+
+def test_what_ends_the_work_does_not_wait_for_all_that_were_parsed_together(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storing, ended = threading.Event(), threading.Event()
+    stored = []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args: Any, **more: Any) -> None:
+            ended.set()
+            super().shutdown(*args, **more)
+
+    class Standing(MemoryStorage):
+        def put(self, *args: Any, **more: Any) -> None:
+            storing.set()
+            assert ended.wait(60)
+            stored.append(args)
+            super().put(*args, **more)
+
+    def sources() -> Iterator[bytes]:
+        yield from pictures(16)
+        assert storing.wait(60)
+        raise KeyError("of the host")
+
+    monkeypatch.setattr("mindia.services.bulk.ThreadPoolExecutor", Pool)
+    storage = Standing()
+    with mindia.connect(database_url, storage=storage, settings=QUICK) as app:
+        tenant = app.tenants.create("Acme")
+        with pytest.raises(KeyError, match="of the host"):
+            app.library(tenant).media.add_many(sources(), concurrency=1)
+
+    assert len(stored) == 1
+    assert list(storage.list(tenant.s3_bucket)) == []
 
 
 @pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr)

@@ -90,6 +90,7 @@ class BulkAdd:
         self._done = self._failed = 0
         self._total: int | None = None
         self._is_exhausted = False
+        self._is_given_up = False
 
     def run(self, sources: Iterable[Source | Staged | MediaInput]) -> AddReport:
         """Add them all."""
@@ -102,6 +103,7 @@ class BulkAdd:
         try:
             cancelled = self._work_off(_numbered(sources), threads, waiting)
         except BaseException:
+            self._is_given_up = True
             threads.shutdown(cancel_futures=True)
             self._discard([*waiting, *self._left_over()])
             raise
@@ -186,6 +188,8 @@ class BulkAdd:
                     yield _Ready(position=wanted.position, error=error)
             known = self._probed([received for _, _, received in incoming])
             for (wanted, addition, received), probed in zip(incoming, known, strict=True):
+                if self._is_given_up:
+                    return  # nobody waits for it any more, and a store that has failed may take its time for each
                 try:
                     staged = self._stored(wanted.media, received, probed)
                 except Exception as error:  # noqa: BLE001 - the host's hook is called
