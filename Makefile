@@ -20,8 +20,9 @@ DOCS_VENV := .venv-docs
 # The benchmarks whose peers have an environment of their own, with the group bench-… of pyproject.toml.
 PEERS := ingest search tasks webhooks
 HOME_FOLDER ?= .mindia
-# A process for each core, each with a PostgreSQL server of its own.
-PYTEST_ARGS ?= -n auto --dist loadfile -m "not slow"
+# A process for each core, each with a PostgreSQL server of its own, and one more: tests of faults wait much of their time.
+CORES = import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+PYTEST_ARGS ?= -n $$(($$($(RUN) -c '$(CORES)') + 1)) --dist loadfile -m "not slow"
 
 .PHONY: demo test slow s3-server check format docs aio pictures bench clean
 .DELETE_ON_ERROR:
