@@ -311,6 +311,29 @@ def test_an_upload_of_which_an_answer_is_lost_is_whole_and_the_only_one(
     assert uploads(direct, bucket) == []
 
 
+@pytest.mark.parametrize("what", ["uploads", "uploadId"], ids=["beginning", "completion"])
+def test_a_copy_in_parts_of_which_an_answer_is_lost_is_whole_and_the_only_one(
+    storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(direct, bucket, "old", _LARGE)
+    monkeypatch.setattr(storage, "_max_copy_bytes", 5 << 20)
+    monkeypatch.setattr(storage, "_copy_part_bytes", 5 << 20)
+    lost: list[Request] = []
+
+    def first(request: Request) -> Fault | None:
+        if request.method == "POST" and what in request.path and not lost:
+            lost.append(request)
+            return Fault.CUT_ANSWER
+        return None
+
+    proxy.faults = first
+    storage.copy(bucket, "old", to_bucket=bucket, to_key="new")
+
+    assert lost
+    assert read(direct, bucket, "new") == _LARGE
+    assert uploads(direct, bucket) == []
+
+
 @pytest.mark.parametrize("content", [_SMALL, _LARGE], ids=["whole", "in parts"])
 def test_an_upload_that_the_server_drops_without_a_word_is_noticed(
     storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str, content: bytes

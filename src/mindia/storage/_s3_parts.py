@@ -6,7 +6,7 @@ import base64
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -89,13 +89,7 @@ class Writer:
                 )
             return answer
 
-        begun = self.in_bucket(begin)
-        upload_id = begun.get("UploadId")
-        if not upload_id:
-            raise StorageUnavailableError(f"put {place}: the answer has no UploadId: what has answered is no S3 server")
-        if begun.get("ResponseMetadata", {}).get("RetryAttempts"):
-            self._abort_others(place, upload_id)
-        target = {"Bucket": place.bucket, "Key": place.key, "UploadId": upload_id}
+        target = upload_of(self.client, place, self.in_bucket(begin))
         size = sum(map(len, ahead))
         digests = hashlib.md5(usedforsecurity=False)
         tags: list[str] = []
@@ -130,9 +124,9 @@ class Writer:
                     for future in under_way:
                         future.cancel()
                     raise
-            self._complete(place, target, tags, f"{digests.hexdigest()}-{len(tags)}", size)
+            self.complete(place, target, tags, f"{digests.hexdigest()}-{len(tags)}", size)
         except BaseException:
-            self._abort(place, target)
+            _abort(self.client, place, target)
             raise
 
     def _write_part(self, target: Mapping[str, str], number: int, content: bytes, place: Place) -> _Part:
@@ -144,7 +138,19 @@ class Writer:
             raise _removed(place) from error
         return _Part(self._checked(answer, digest.hexdigest(), place), digest.digest())
 
-    def _complete(self, place: Place, target: Mapping[str, str], tags: list[str], expected: str, size: int) -> None:
+    def complete(self, place: Place, target: Mapping[str, str], tags: Sequence[str], expected: str, size: int) -> None:
+        """Make an object of the parts of an upload.
+
+        Args:
+            place: Where.
+            target: The arguments that name the upload.
+            tags: Of the parts.
+            expected: The tag that the object has then.
+            size: How many bytes it has then.
+
+        Raises:
+            StorageUnavailableError: The server has not done it, or has something else.
+        """
         parts = [{"PartNumber": number, "ETag": f'"{tag}"'} for number, tag in enumerate(tags, 1)]
         try:
             with typed(place, "put"):
@@ -187,32 +193,6 @@ class Writer:
             return None
         return found
 
-    def _abort_others(self, place: Place, upload_id: str) -> None:
-        """Remove what a try to begin has left whose answer was lost: nothing looks for it once the object is there."""
-        try:
-            with typed(place, "list uploads to"):
-                pages = self.client.get_paginator("list_multipart_uploads")
-                found = [
-                    upload["UploadId"]
-                    for page in pages.paginate(Bucket=place.bucket, Prefix=place.key)
-                    for upload in page.get("Uploads", ())
-                    if upload["Key"] == place.key and upload["UploadId"] != upload_id
-                ]
-        except MindiaError as error:
-            _log.warning("an upload that was begun twice may be left, until the object is deleted: %s", error)
-            return
-        for other in found:
-            self._abort(place, {"Bucket": place.bucket, "Key": place.key, "UploadId": other})
-
-    def _abort(self, place: Place, target: Mapping[str, str]) -> None:
-        try:
-            with typed(place, "abort"):
-                self.client.abort_multipart_upload(**target)
-        except ObjectNotFoundError:
-            pass
-        except MindiaError as error:
-            _log.warning("parts of an upload were left, until the object is deleted: %s", error)
-
 
 def _removed(place: Place) -> StorageUnavailableError:
     """Return the error of an upload that was aborted under its writer, as the sweep does with one of an old key."""
@@ -244,3 +224,54 @@ def _differs(answer: Mapping[str, Any], expected: str) -> bool:
 
 def _encoded(digest: Any) -> str:
     return base64.b64encode(digest.digest()).decode()
+
+
+def tag_of_parts(tags: Sequence[str]) -> str:
+    """Return the tag of an object whose parts have these: the MD5 of theirs, where they are such; else nothing."""
+    try:
+        digest = hashlib.md5(b"".join(map(bytes.fromhex, tags)), usedforsecurity=False)
+    except ValueError:
+        return ""
+    return f"{digest.hexdigest()}-{len(tags)}"
+
+
+def upload_of(client: Any, place: Place, begun: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments that name an upload in parts that has just begun; it is the only one of its object then.
+
+    Raises:
+        StorageUnavailableError: The answer to the beginning is none.
+    """
+    upload_id = begun.get("UploadId")
+    if not upload_id:
+        raise StorageUnavailableError(f"put {place}: the answer has no UploadId: what has answered is no S3 server")
+    if begun.get("ResponseMetadata", {}).get("RetryAttempts"):
+        _abort_others(client, place, upload_id)
+    return {"Bucket": place.bucket, "Key": place.key, "UploadId": upload_id}
+
+
+def _abort_others(client: Any, place: Place, upload_id: str) -> None:
+    """Remove what a try to begin has left whose answer was lost: nothing looks for it once the object is there."""
+    try:
+        with typed(place, "list uploads to"):
+            pages = client.get_paginator("list_multipart_uploads")
+            found = [
+                upload["UploadId"]
+                for page in pages.paginate(Bucket=place.bucket, Prefix=place.key)
+                for upload in page.get("Uploads", ())
+                if upload["Key"] == place.key and upload["UploadId"] != upload_id
+            ]
+    except MindiaError as error:
+        _log.warning("an upload that was begun twice may be left, until the object is deleted: %s", error)
+        return
+    for other in found:
+        _abort(client, place, {"Bucket": place.bucket, "Key": place.key, "UploadId": other})
+
+
+def _abort(client: Any, place: Place, target: Mapping[str, str]) -> None:
+    try:
+        with typed(place, "abort"):
+            client.abort_multipart_upload(**target)
+    except ObjectNotFoundError:
+        pass
+    except MindiaError as error:
+        _log.warning("parts of an upload were left, until the object is deleted: %s", error)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,6 +18,9 @@ from mindia.storage._s3_connection import S3Connection
 from mindia.storage._s3_direct import DirectAccess, check_name
 from mindia.storage._s3_errors import Place, of_code, typed
 from mindia.storage.base import StoredObject, check_prefix
+
+if TYPE_CHECKING:
+    from mindia.storage._s3_parts import Writer
 
 _PAGE = 1000
 """As many keys as one request lists or deletes."""
@@ -192,17 +195,9 @@ class S3Storage(DirectAccess):
         region: str | None = None,
     ) -> None:
         """Store an object."""
-        from mindia.storage._s3_parts import Writer
-
         place = self._place(bucket, key)
         described = {"ContentType": content_type} | ({"ContentDisposition": disposition} if disposition else {})
-        Writer(
-            self._connection.client(),
-            self._part_bytes,
-            self._part_concurrency,
-            self._confirms,
-            lambda begin: self._connection.in_bucket(place, region, begin),
-        ).write(place, source, {**self._extra, **described})
+        self._writer(place, region).write(place, source, {**self._extra, **described})
 
     def open(self, bucket: str, key: str) -> BinaryIO:
         """Open an object for reading: seekable, buffered, and streamed."""
@@ -295,12 +290,25 @@ class S3Storage(DirectAccess):
         """Whether it is a mistake that the bucket is missing, rather than a bucket without its first object."""
         return self._shared is not None and not self._connection.creates_buckets
 
+    def _writer(self, place: Place, region: str | None) -> Writer:
+        from mindia.storage._s3_parts import Writer
+
+        return Writer(
+            self._connection.client(),
+            self._part_bytes,
+            self._part_concurrency,
+            self._confirms,
+            lambda begin: self._connection.in_bucket(place, region, begin),
+        )
+
     def _head(self, place: Place) -> Mapping[str, Any]:
         with typed(place, "look at"):
             found: Mapping[str, Any] = self._connection.client().head_object(Bucket=place.bucket, Key=place.key)
         return found
 
     def _copy(self, source: Place, target: Place, found: Mapping[str, Any]) -> None:
+        from mindia.storage._s3_parts import tag_of_parts, upload_of
+
         client, origin = self._connection.client(), {"Bucket": source.bucket, "Key": source.key}
         same = {"CopySourceIfMatch": found["ETag"]} if found.get("ETag") else {}
         size = int(found["ContentLength"])
@@ -311,25 +319,24 @@ class S3Storage(DirectAccess):
         kept = {name: found[name] for name in ("ContentType", "ContentDisposition") if found.get(name)}
         with typed(target, "copy"):
             begun = client.create_multipart_upload(Bucket=target.bucket, Key=target.key, **kept, **self._extra)
-        upload = {"Bucket": target.bucket, "Key": target.key, "UploadId": begun["UploadId"]}
+        upload = upload_of(client, target, begun)
 
-        def copy_part(number: int) -> dict[str, object]:
+        def copy_part(number: int) -> str:
             start = (number - 1) * self._copy_part_bytes
             last = min(start + self._copy_part_bytes, size) - 1
             with typed(source, "copy"):
                 answer = client.upload_part_copy(
                     PartNumber=number, CopySource=origin, CopySourceRange=f"bytes={start}-{last}", **same, **upload
                 )
-            return {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
+            return str(answer["CopyPartResult"]["ETag"]).strip('"')
 
         try:
             numbers = range(1, -(-size // self._copy_part_bytes) + 1)
             with ThreadPoolExecutor(self._part_concurrency, thread_name_prefix="mindia-s3") as pool:
-                parts = list(pool.map(copy_part, numbers))
-            with typed(target, "copy"):
-                client.complete_multipart_upload(MultipartUpload={"Parts": parts}, **upload)
+                tags = list(pool.map(copy_part, numbers))
+            self._writer(target, None).complete(target, upload, tags, tag_of_parts(tags), size)
         except BaseException:
-            self._abort(target, begun["UploadId"])
+            self._abort(target, upload["UploadId"])
             raise
 
     def _delete(self, places: Sequence[Place]) -> None:
