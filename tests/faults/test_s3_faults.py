@@ -291,10 +291,8 @@ def test_parts_that_never_arrive_leave_nothing(
     check_nothing_is_left(direct, bucket)
 
 
-@pytest.mark.parametrize("what", ["uploads", "uploadId"], ids=["beginning", "completion"])
-def test_an_upload_of_which_an_answer_is_lost_is_whole_and_the_only_one(
-    storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str, what: str
-) -> None:
+def lose_first_answer(proxy: S3Proxy, what: str) -> list[Request]:
+    """Have the answer lost to the first POST whose address has `what`; return where that request is noted."""
     lost: list[Request] = []
 
     def first(request: Request) -> Fault | None:
@@ -304,6 +302,15 @@ def test_an_upload_of_which_an_answer_is_lost_is_whole_and_the_only_one(
         return None
 
     proxy.faults = first
+    return lost
+
+
+@pytest.mark.parametrize("what", ["uploads", "uploadId"], ids=["beginning", "completion"])
+def test_an_upload_of_which_an_answer_is_lost_is_whole_and_the_only_one(
+    storage: S3Storage, proxy: S3Proxy, direct: S3Storage, bucket: str, what: str
+) -> None:
+    lost = lose_first_answer(proxy, what)
+
     put(storage, bucket, "new", _LARGE)
 
     assert lost
@@ -318,15 +325,8 @@ def test_a_copy_in_parts_of_which_an_answer_is_lost_is_whole_and_the_only_one(
     put(direct, bucket, "old", _LARGE)
     monkeypatch.setattr(storage, "_max_copy_bytes", 5 << 20)
     monkeypatch.setattr(storage, "_copy_part_bytes", 5 << 20)
-    lost: list[Request] = []
+    lost = lose_first_answer(proxy, what)
 
-    def first(request: Request) -> Fault | None:
-        if request.method == "POST" and what in request.path and not lost:
-            lost.append(request)
-            return Fault.CUT_ANSWER
-        return None
-
-    proxy.faults = first
     storage.copy(bucket, "old", to_bucket=bucket, to_key="new")
 
     assert lost
