@@ -1,5 +1,5 @@
 -- Statements that bind their transaction by themselves: what comes of these functions is what they go on with, so that the
--- tenant is bound before any row of it is looked at. Sent apart from it, binding took a fifth of what writing a row takes.
+-- tenant is bound before any row of it is looked at. Sent apart from it, binding took a third of what writing a row takes.
 
 -- Whether a tenant is there; with `binds`, the transaction is bound to it. Nobody removes it until the transaction ends.
 create function mindia.enter(tenant uuid, binds boolean) returns boolean language plpgsql as $$
