@@ -460,6 +460,31 @@ def test_nothing_of_a_migration_escapes_the_reading() -> None:
     assert {"images", "tasks", "webhook_attempts"} <= owned([])
 
 
+LANDED = (
+    "ce0ddf071a5c30e8",
+    "94e0d1b2cd290e21",
+    "e1e5276ffd70ae8e",
+    "4636bf87ca6b4cfd",
+    "9f07d4416409b191",
+    "f40df1b31487041e",
+    "1d32c9162382fb03",
+    "185c9ebab8d5920f",
+    "640938d6b4decebc",
+    "d7fbabe41a11cd20",
+    "051208b65717ca76",
+    "596b8160478154cc",
+    "18bc257045c5f189",
+    "6aabccd039005f2a",
+)
+"""The checksums of the files that are in databases already, in their order; a new file is added when it lands."""
+
+
+def test_a_file_that_is_in_databases_already_stays_as_it_is() -> None:
+    """Databases that have it would be refused as those of another version."""
+    found = [migration.checksum[:16] for migration in migrations()]
+    assert found[: len(LANDED)] == list(LANDED)
+
+
 def test_files_are_numbered_without_a_gap() -> None:
     names = sorted(path.name for path in FOLDER.iterdir() if path.name != "__pycache__")
 
