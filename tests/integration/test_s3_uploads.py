@@ -10,7 +10,7 @@ import attrs
 import psycopg
 import pytest
 from tests.integration.library_calls import SETTINGS
-from tests.integration.upload_clients import form, post, put_parts, send
+from tests.integration.upload_clients import before, form, post, put_parts, send
 from tests.s3.fixtures import new_bucket, storage_of
 from tests.s3.radosgw import S3Server
 
@@ -82,6 +82,22 @@ def test_a_file_comes_in_parts_and_goes_on_after_a_break(
 
     assert library.media.read(item) == long_video
     assert set(listed(storage, tenant.s3_bucket)) == {item.s3_key}
+
+
+@pytest.mark.parametrize("end", ["complete_upload", "abort_upload"])
+@pytest.mark.parametrize(("part_bytes", "moment"), [(4 * PART, "open:1"), (PART, "uploaded_parts:1"), (PART, "open:1")])
+def test_what_another_call_ends_meanwhile_is_closed(
+    library: Library, tenant: Tenant, storage: S3Storage, long_video: bytes,
+    monkeypatch: pytest.MonkeyPatch, part_bytes: int, moment: str, end: str,
+) -> None:  # fmt: skip
+    upload = library.media.begin_upload("film.mp4", file_size=len(long_video), part_bytes=part_bytes)
+    put_parts(upload, long_video) if upload.parts else post(upload, long_video)
+
+    before(storage, moment, lambda: getattr(library.media, end)(upload), monkeypatch)
+    with pytest.raises(UploadClosedError):
+        library.media.complete_upload(upload)
+
+    assert len(listed(storage, tenant.s3_bucket)) == (end == "complete_upload")
 
 
 def test_the_store_takes_no_more_than_was_allowed(

@@ -15,7 +15,7 @@ import attrs
 import psycopg
 import pytest
 from tests.integration.library_calls import SETTINGS
-from tests.integration.upload_clients import form, post, put_parts, send, serving
+from tests.integration.upload_clients import before, form, post, put_parts, send, serving
 
 import mindia
 from mindia import Image, Library, LocalStorage, MemoryStorage, Mindia, Tenant, Video
@@ -345,6 +345,24 @@ def test_an_upload_is_completed_once(library: Library, tenant: Tenant, storage: 
     assert post(upload, samples.image()).status == 409
 
     assert set(listed(storage, tenant.s3_bucket)) == {f"originals/{staged.id}"}
+
+
+@pytest.mark.parametrize("end", ["complete_upload", "abort_upload"])
+@pytest.mark.parametrize(
+    ("part_bytes", "moment"), [(4 * PART, "open:1"), (PART, "list:1"), (PART, "open:1"), (PART, "open:3")]
+)
+def test_what_another_call_ends_meanwhile_is_closed(
+    library: Library, tenant: Tenant, storage: Storage, long_video: bytes,
+    monkeypatch: pytest.MonkeyPatch, part_bytes: int, moment: str, end: str,
+) -> None:  # fmt: skip
+    upload = library.media.begin_upload("film.mp4", file_size=len(long_video), part_bytes=part_bytes)
+    put_parts(upload, long_video) if upload.parts else post(upload, long_video)
+
+    before(storage, moment, lambda: getattr(library.media, end)(upload), monkeypatch)
+    with pytest.raises(UploadClosedError):
+        library.media.complete_upload(upload)
+
+    assert len(listed(storage, tenant.s3_bucket)) == (end == "complete_upload")
 
 
 def test_of_many_that_complete_it_at_once_one_does(library: Library, tenant: Tenant, storage: Storage) -> None:

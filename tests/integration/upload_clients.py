@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from socketserver import ThreadingMixIn
@@ -14,6 +14,7 @@ from uuid import uuid4
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import attrs
+import pytest
 
 import mindia
 from mindia import Mindia, Settings
@@ -111,3 +112,17 @@ def put_parts(upload: Upload, content: bytes, *, numbers: set[int] | None = None
         for part in upload.parts
         if part.url is not None and (numbers is None or part.number in numbers)
     ]
+
+
+def before(storage: Storage, moment: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `act` happen before a call of the object store: `open:3` is the third time that it opens something."""
+    name, _, count = moment.partition(":")
+    original = getattr(type(storage), name)
+    calls = iter(range(1, int(count) + 1))
+
+    def asked(self: Storage, *arguments: Any, **named: Any) -> Any:
+        if next(calls, None) == int(count):
+            act()
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(type(storage), name, asked)

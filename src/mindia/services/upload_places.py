@@ -121,9 +121,10 @@ class PlaceAtHost(UploadPlace):
         if row.part_size is not None:
             self._require_all_parts()
             keys = [upload_part_key(row.id, part.number) for part in self.parts()]
-        elif not self._storage.exists(row.s3_bucket, keys[0]):
-            raise self._incomplete()
-        return closing(cast("BinaryIO", _Chained(self._storage, row.s3_bucket, keys)))
+        try:
+            return closing(cast("BinaryIO", _Chained(self._storage, row.s3_bucket, keys)))
+        except ObjectNotFoundError:
+            raise self._incomplete() from None
 
     def remove(self) -> None:
         """Delete the objects."""

@@ -19,6 +19,7 @@ from mindia.errors import (
     MediaError,
     MindiaError,
     NotFoundError,
+    ObjectNotFoundError,
     TenantInactiveError,
     TooLargeError,
     UploadClosedError,
@@ -185,6 +186,9 @@ class MediaUploads(MediaReader):
         except MediaError:
             self._close(row, staged_id=None)
             self._remove(place, row)
+            raise
+        except (ObjectNotFoundError, UploadIncompleteError):
+            self._open_row(row.id, role_is_known=True)  # whoever has ended it meanwhile has removed its bytes
             raise
         try:
             is_ours = self._close(row, staged_id=staged.id)
