@@ -15,16 +15,17 @@ from tests.s3.radosgw import S3Server
 from mindia import LocalStorage, MemoryStorage, S3Storage
 from mindia.errors import BucketNotEmptyError, ObjectNotFoundError
 from mindia.storage.base import MAX_KEY_BYTES, Storage
+from mindia.testing.batch_storage import BatchStorageContract
 from mindia.testing.storage import StorageContract, listed, put, read
 
 
-class TestLocalStorage(StorageContract):
+class TestLocalStorage(BatchStorageContract):
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Storage:
         return LocalStorage(tmp_path / "objects")
 
 
-class TestLocalStorageInAnOddPlace(StorageContract):
+class TestLocalStorageInAnOddPlace(BatchStorageContract):
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Storage:
         return LocalStorage(tmp_path / "my média" / "not made\nyet")

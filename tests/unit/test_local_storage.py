@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import resource
@@ -10,16 +11,17 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
 from mindia import LocalStorage
 from mindia.errors import BucketNotEmptyError, ObjectNotFoundError, StorageError, StorageUnavailableError
+from mindia.storage.base import NewObject
 from mindia.testing.storage import listed, put, read
 
 BUCKET = "bucket"
@@ -34,6 +36,11 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def local(root: Path) -> LocalStorage:
     return LocalStorage(root)
+
+
+def put_all(local: LocalStorage, keys: Iterable[str], content: bytes = b"new") -> None:
+    """Store objects together."""
+    local.put_all(BUCKET, [NewObject(key=key, source=io.BytesIO(content), content_type="text/plain") for key in keys])
 
 
 def files(root: Path) -> list[str]:
@@ -496,3 +503,85 @@ def test_a_folder_without_permission_is_a_typed_error(local: LocalStorage, root:
     finally:
         (root / "bucket/a").chmod(0o700)
     assert read(local, BUCKET, "a/b") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("call", "refused"), [*(("fsync", at) for at in range(8)), *(("replace", at) for at in range(4))]
+)
+def test_of_those_put_together_none_stays_where_the_system_fails_at_any_of_them(
+    local: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch, call: str, refused: int
+) -> None:
+    put(local, BUCKET, "a/1", b"before")
+    before, real, calls = descriptors(), getattr(os, call), iter(range(refused + 1))
+
+    def failing(*arguments: Any, **named: Any) -> None:
+        if next(calls, None) == refused:
+            raise OSError(errno.EIO, "of the disk")
+        real(*arguments, **named)
+
+    monkeypatch.setattr(os, call, failing)
+    with pytest.raises(StorageError, match="of the disk"):
+        put_all(local, ["a/0", "a/1", "a/2", "b/c/0"])
+
+    assert files(root) == ["bucket/a/1"]
+    assert not (root / "bucket/b").exists()
+    assert read(local, BUCKET, "a/1") in (b"before", b"new")
+    assert descriptors() == before
+
+
+def test_of_those_put_together_none_stays_where_the_system_refuses_to_write_one(
+    local: LocalStorage, root: Path
+) -> None:
+    put(local, BUCKET, "a/1", b"before")
+
+    with files_of_at_most(100_000), pytest.raises(StorageError, match="a/0"):
+        put_all(local, ["a/0", "a/1", "b/c"], b"1" * 100_001)
+
+    assert files(root) == ["bucket/a/1"]
+    assert read(local, BUCKET, "a/1") == b"before"
+
+
+def test_a_failure_leaves_what_another_has_put_in_place_of_one_meanwhile(
+    local: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: int) -> None:
+        monkeypatch.undo()
+        put(local, BUCKET, "a/0", b"of another")
+        raise OSError(errno.EIO, "of the disk")
+
+    put(local, BUCKET, "a/here", b"1")
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(StorageError, match="of the disk"):
+        put_all(local, ["a/0", "a/1"])
+
+    assert files(root) == ["bucket/a/0", "bucket/a/here"]
+    assert read(local, BUCKET, "a/0") == b"of another"
+
+
+@pytest.mark.parametrize("killed_at", range(11))
+def test_what_a_killed_writer_of_several_left_can_be_deleted_by_their_keys(
+    local: LocalStorage, root: Path, killed_at: int
+) -> None:
+    script = """
+import io, os, signal, sys
+from mindia import LocalStorage
+from mindia.storage.base import NewObject
+calls = iter(range(1 + int(sys.argv[2])))
+def dying(real):
+    def call(*arguments, **named):
+        if next(calls, None) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **named)
+    return call
+objects = [NewObject(key=key, source=io.BytesIO(b"1"), content_type="text/plain") for key in ("a", "b", "c")]
+for name in ("write", "replace", "fsync"):
+    setattr(os, name, dying(getattr(os, name)))
+LocalStorage(sys.argv[1]).put_all("bucket", objects)
+"""
+    ended = subprocess.run([sys.executable, "-c", script, root, str(killed_at)], check=False, timeout=60)
+    assert ended.returncode == -9
+    assert set(listed(local, BUCKET).values()) <= {1}
+
+    local.delete(BUCKET, ["a", "b", "c"])
+
+    assert files(root) == []

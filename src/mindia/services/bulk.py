@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from contextvars import copy_context
 from threading import Event
 
@@ -21,8 +21,9 @@ from mindia.media.probe import MAX_TOGETHER, MAX_TOGETHER_BYTES, Probed
 from mindia.services import adding, ingest
 from mindia.services.adding import Addition
 from mindia.services.context import TenantContext
-from mindia.services.ingest import Received
+from mindia.services.ingest import Accepted, Received
 from mindia.services.sources import Source, is_small
+from mindia.storage.base import BatchStorage
 
 _MAX_CONCURRENCY = 64
 _BATCH = 32
@@ -79,6 +80,7 @@ class BulkAdd:
         self._context = context
         # Threads do not touch a transaction of the caller's.
         self._apart = attrs.evolve(context, tenant=lambda: known, bucket=lambda: known.s3_bucket, initiator=None)
+        self._batches = context.storage if isinstance(context.storage, BatchStorage) else None
         self._concurrency = concurrency
         self._group = max(1, min(MAX_TOGETHER, 2 * _BATCH // concurrency))  # so that there is one for each thread
         self._on_duplicate = on_duplicate
@@ -186,16 +188,38 @@ class BulkAdd:
                         incoming.append((wanted, addition, spools.enter_context(self._received(wanted.media))))
                 except Exception as error:  # noqa: BLE001 - a source is the host's, and each has its own result
                     yield _Ready(position=wanted.position, error=error)
-            known = self._probed([received for _, _, received in incoming])
-            for (wanted, addition, received), probed in zip(incoming, known, strict=True):
+            accepted: list[tuple[_Wanted, Addition, Accepted]] = []
+            for (wanted, addition, received), probed in zip(incoming, self._probed(incoming), strict=True):
                 if self._is_given_up:
-                    return  # nobody waits for it any more, and a store that has failed may take its time for each
+                    return  # nobody waits for it any more
                 try:
-                    staged = self._stored(wanted.media, received, probed)
+                    if probed is None:
+                        staged = ingest.stage(self._apart, received, sanitize=self._is_sanitized(wanted.media))
+                        yield _Ready(position=wanted.position, staged=staged, addition=addition)
+                    else:
+                        accepted.append((wanted, addition, self._accepted(wanted.media, received, probed)))
                 except Exception as error:  # noqa: BLE001 - the host's hook is called
                     yield _Ready(position=wanted.position, error=error)
-                else:
-                    yield _Ready(position=wanted.position, staged=staged, addition=addition)
+            yield from self._stored(accepted)
+
+    def _stored(self, accepted: Sequence[tuple[_Wanted, Addition, Accepted]]) -> Iterator[_Ready]:
+        """Store a group, together where the store can; each by itself where that fails."""
+        together = self._stored_together([each for _, _, each in accepted])
+        for (wanted, addition, each), stored in zip(accepted, together, strict=True):
+            if self._is_given_up and stored is None:
+                return  # a store that has failed may take its time for each
+            try:
+                staged = stored or ingest.store(self._apart, each)
+            except Exception as error:  # noqa: BLE001 - a store may be the host's
+                yield _Ready(position=wanted.position, error=error)
+            else:
+                yield _Ready(position=wanted.position, staged=staged, addition=addition)
+
+    def _stored_together(self, accepted: Sequence[Accepted]) -> Sequence[Staged | None]:
+        if self._batches is not None and len(accepted) > 1:
+            with suppress(MindiaError):  # each by itself finds out which one it was
+                return ingest.store_all(self._apart, self._batches, accepted)
+        return [None] * len(accepted)
 
     def _addition(self, wanted: MediaInput) -> Addition:
         return Addition.checked(
@@ -211,19 +235,20 @@ class BulkAdd:
         assert not isinstance(wanted.source, Staged), "that has been received before"
         return ingest.received(self._apart, wanted.source, filename=wanted.filename, content_type=wanted.content_type)
 
-    def _probed(self, incoming: Sequence[Received]) -> Sequence[Probed | MindiaError | None]:
+    def _probed(self, incoming: Sequence[tuple[_Wanted, Addition, Received]]) -> Sequence[Probed | MindiaError | None]:
         """Return what several small ones are; None for what is to be found out when it is stored."""
-        if len(incoming) < 2 or any(each.spooled.size > MAX_TOGETHER_BYTES for each in incoming):
-            return [None] * len(incoming)
-        return self._context.prober.probe_all([each.unprobed for each in incoming], settings=incoming[0].settings)
+        group = [received for _, _, received in incoming]
+        if len(group) < 2 or any(each.spooled.size > MAX_TOGETHER_BYTES for each in group):
+            return [None] * len(group)
+        return self._context.prober.probe_all([each.unprobed for each in group], settings=group[0].settings)
 
-    def _stored(self, wanted: MediaInput, received: Received, probed: Probed | MindiaError | None) -> Staged:
-        sanitize = self._sanitize if wanted.sanitize is None else wanted.sanitize
+    def _accepted(self, wanted: MediaInput, received: Received, probed: Probed | MindiaError) -> Accepted:
         if isinstance(probed, MindiaError):
             raise probed
-        if probed is None:
-            return ingest.stage(self._apart, received, sanitize=sanitize)
-        return ingest.stage_probed(self._apart, received, probed, sanitize=sanitize)
+        return ingest.accept(self._apart, received, probed, sanitize=self._is_sanitized(wanted))
+
+    def _is_sanitized(self, wanted: MediaInput) -> bool:
+        return self._sanitize if wanted.sanitize is None else wanted.sanitize
 
     def _write(self, batch: Sequence[_Ready]) -> None:
         """Write the rows of a batch in one transaction or, where that fails, each in its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
@@ -20,9 +20,11 @@ from mindia.media.probe import Pending, Probed, Unprobed
 from mindia.media.sniff import MediaType
 from mindia.media.spool import Spooled, spool
 from mindia.repositories._text import storable
+from mindia.services._keys import original_key
 from mindia.services.context import TenantContext
 from mindia.services.leases import Slot
 from mindia.services.sources import Source, name_of, opened
+from mindia.storage.base import BatchStorage, NewObject
 
 _MAX_FILENAME = 255
 
@@ -116,25 +118,78 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         declared=incoming.declared,
         settings=incoming.settings,
     )
-    return stage_probed(context, incoming, probed, sanitize=sanitize, slot=slot)
+    return store(context, accept(context, incoming, probed, sanitize=sanitize), slot=slot)
 
 
-def stage_probed(
-    context: TenantContext, incoming: Received, probed: Probed, *, sanitize: bool, slot: Slot | None = None
-) -> Staged:
-    """Store what has been received and probed: what `stage` does once it knows what it is.
+@attrs.frozen(kw_only=True)
+class Accepted:
+    """What has come in and may be stored.
+
+    Attributes:
+        incoming: What has come in.
+        probed: What it is.
+        spooled: The bytes that are kept, which are not all that came in where it was sanitized.
+    """
+
+    incoming: Received
+    probed: Probed
+    spooled: Spooled
+
+    def at(self, slot: Slot) -> Staged:
+        """Return what it is called once it is stored in a place."""
+        return Staged(
+            id=slot.key,
+            tenant_id=slot.tenant_id,
+            filename=self.incoming.filename,
+            original_filename=self.incoming.original_filename,
+            content_type=self.probed.content_type,
+            file_size=self.spooled.size,
+            sha256=self.spooled.sha256,
+            facts=self.probed.facts,
+        )
+
+
+def accept(context: TenantContext, incoming: Received, probed: Probed, *, sanitize: bool) -> Accepted:
+    """Let the host's hook see what has been received and probed, and remove what is not to be kept.
 
     Raises:
-        MediaError: The hook of the host refuses it, or it cannot be sanitized.
+        MediaError: The hook refuses it, or it cannot be sanitized.
+    """
+    scan(context, incoming.spooled, probed, filename=incoming.filename)
+    spooled = _sanitized(context, incoming, probed) if sanitize else incoming.spooled
+    return Accepted(incoming=incoming, probed=probed, spooled=spooled)
+
+
+def store(context: TenantContext, accepted: Accepted, *, slot: Slot | None = None) -> Staged:
+    """Store what has been accepted.
+
+    Raises:
         StorageError: The object store failed.
     """
-    spooled = incoming.spooled
-    scan(context, spooled, probed, filename=incoming.filename)
-    if sanitize:
-        spooled = _sanitized(context, incoming, probed)
     slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    _put(context, slot, incoming, _from_start(spooled.file), content_type=probed.content_type)
-    return _staged(slot, incoming, probed, spooled)
+    source = _from_start(accepted.spooled.file)
+    _put(context, slot, accepted.incoming, source, content_type=accepted.probed.content_type)
+    return accepted.at(slot)
+
+
+def store_all(context: TenantContext, storage: BatchStorage, accepted: Sequence[Accepted]) -> list[Staged]:
+    """Store small ones together; where this raises, none is stored.
+
+    Raises:
+        StorageError: The object store failed.
+    """
+    slots = [context.leases.take(context.tenant_id, s3_bucket=context.bucket()) for _ in accepted]
+    objects = [
+        NewObject(
+            key=original_key(slot.key),
+            source=_from_start(each.spooled.file),
+            content_type=each.probed.content_type,
+            disposition=_disposition(each.incoming),
+        )
+        for slot, each in zip(slots, accepted, strict=True)
+    ]
+    context.leases.put_all(storage, slots, objects, region=context.tenant().s3_region)
+    return [each.at(slot) for slot, each in zip(slots, accepted, strict=True)]
 
 
 def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: str) -> None:
@@ -169,7 +224,7 @@ def _stage_while_probing(
     slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
     _put(context, slot, incoming, _from_start(spooled.file), content_type=found.content_type)
     try:
-        return _staged(slot, incoming, pending.result(), spooled)
+        return Accepted(incoming=incoming, probed=pending.result(), spooled=spooled).at(slot)
     except BaseException:
         _discard(context, slot, found.kind)
         raise
@@ -199,7 +254,7 @@ def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaT
         probed = verdict.result()
         if probed.content_type != found.content_type:  # a video without pictures is a sound
             _put(context, slot, incoming, _from_start(spooled.file), content_type=probed.content_type)
-        return _staged(slot, incoming, probed, spooled)
+        return Accepted(incoming=incoming, probed=probed, spooled=spooled).at(slot)
 
 
 class _Approved:
@@ -224,9 +279,13 @@ def _put(context: TenantContext, slot: Slot, incoming: Received, source: BinaryI
         slot,
         source,
         content_type=content_type,
-        disposition=content_disposition(Disposition.INLINE, incoming.filename),
+        disposition=_disposition(incoming),
         region=context.tenant().s3_region,
     )
+
+
+def _disposition(incoming: Received) -> str:
+    return content_disposition(Disposition.INLINE, incoming.filename)
 
 
 def _sanitized(context: TenantContext, incoming: Received, probed: Probed) -> Spooled:
@@ -239,19 +298,6 @@ def _sanitized(context: TenantContext, incoming: Received, probed: Probed) -> Sp
     # A damaged file may have been readable by what was removed from it.
     context.prober.probe(spooled.file, size=changed.size, filename=filename, declared=None, settings=incoming.settings)
     return attrs.evolve(spooled, size=changed.size, hexdigest=lambda: changed.sha256)
-
-
-def _staged(slot: Slot, incoming: Received, probed: Probed, kept: Spooled) -> Staged:
-    return Staged(
-        id=slot.key,
-        tenant_id=slot.tenant_id,
-        filename=incoming.filename,
-        original_filename=incoming.original_filename,
-        content_type=probed.content_type,
-        file_size=kept.size,
-        sha256=kept.sha256,
-        facts=probed.facts,
-    )
 
 
 def discard(context: TenantContext, staged: Staged) -> None:

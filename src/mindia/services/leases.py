@@ -21,7 +21,7 @@ from mindia.domain.media import MediaKind
 from mindia.errors import StagedObjectExpiredError, TenantInactiveError
 from mindia.repositories import media, objects
 from mindia.services._keys import original_key
-from mindia.storage.base import Storage
+from mindia.storage.base import BatchStorage, NewObject, Storage
 
 _MAX_BLOCK = 64
 _MAX_TENANTS = 1024
@@ -150,6 +150,31 @@ class StagingLeases:
             reader.renew_if_due()
         except StagedObjectExpiredError:
             storage.delete(slot.s3_bucket, [key])
+            raise
+
+    def put_all(
+        self, storage: BatchStorage, slots: Sequence[Slot], objects: Sequence[NewObject], *, region: str | None = None
+    ) -> None:
+        """Store several small ones, which are one tenant's; where this raises, none of them stays in the store.
+
+        Args:
+            storage: Where.
+            slots: Their places.
+            objects: The bytes, in the same order, under the keys of their places.
+            region: As for `Storage.put`.
+
+        Raises:
+            StagedObjectExpiredError: One was swept meanwhile.
+            StorageError: The object store failed.
+        """
+        bucket = slots[0].s3_bucket
+        deadline = _Deadline.after(self.renew_after_s)
+        storage.put_all(bucket, objects, region=region)
+        try:
+            for slot in slots if deadline.passed else ():
+                self.renew(slot.tenant_id, slot.key)
+        except StagedObjectExpiredError:
+            storage.delete(bucket, [each.key for each in objects])
             raise
 
     def renew(self, tenant_id: UUID, key: UUID) -> None:

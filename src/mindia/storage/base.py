@@ -114,6 +114,32 @@ class Storage(Protocol):
         ...
 
 
+@attrs.frozen(kw_only=True)
+class NewObject:
+    """An object that is to be stored; its attributes are what `Storage.put` takes."""
+
+    key: str
+    source: BinaryIO
+    content_type: str
+    disposition: str | None = None
+
+
+@runtime_checkable
+class BatchStorage(Storage, Protocol):
+    """A store that takes several small objects in less time at once than one by one. Not every store is one.
+
+    `mindia.testing.batch_storage` tests it.
+    """
+
+    def put_all(self, bucket: str, objects: Sequence[NewObject], *, region: str | None = None) -> None:
+        """Store objects of different keys, as `put` does each.
+
+        What this raises stands for all: none of them is there then that was not there before. Those that were there may
+        be the earlier ones or the new ones.
+        """
+        ...
+
+
 @attrs.frozen
 class UploadForm:
     """What a browser posts to store an object: `multipart/form-data` of all fields, and then a field `file`.

@@ -131,7 +131,7 @@ class StorageContract:
         """As sockets and pipes do."""
         content = random.Random(1).randbytes(5_000)  # noqa: S311 - no secret
 
-        storage.put(bucket, "a", _source(io.BytesIO(content), most=7), content_type="text/plain")
+        storage.put(bucket, "a", source_from(io.BytesIO(content), most=7), content_type="text/plain")
 
         assert read(storage, bucket, "a") == content
 
@@ -493,7 +493,7 @@ class StorageContract:
 
         for key in ("a/b", "here"):
             with pytest.raises(type(error)) as raised:
-                storage.put(bucket, key, _source(io.BytesIO(b"1" * after), error=error), content_type="text/plain")
+                storage.put(bucket, key, source_from(io.BytesIO(b"1" * after), error=error), content_type="text/plain")
             assert raised.value is error
 
         assert listed(storage, bucket) == {"here": 6}
@@ -513,7 +513,7 @@ class StorageContract:
             )
 
         for key in ("new", "old"):
-            source = _source(io.BytesIO(b"1" * 3_000_000), most=1_000_000, before_read=look)
+            source = source_from(io.BytesIO(b"1" * 3_000_000), most=1_000_000, before_read=look)
             storage.put(bucket, key, source, content_type="text/plain")
             if key == "new":
                 storage.delete(bucket, ["new"])
@@ -535,7 +535,7 @@ class StorageContract:
         def write(size: int) -> None:
             together.wait(_WAIT_S)
             for _ in range(3):
-                source = _source(io.BytesIO(contents[size]), most=100_000)
+                source = source_from(io.BytesIO(contents[size]), most=100_000)
                 storage.put(bucket, "a/b", source, content_type="text/plain")
 
         def watch() -> int:
@@ -635,7 +635,7 @@ def listed(storage: Storage, bucket: str, *, prefix: str = "") -> dict[str, int]
     return {stored.key: stored.size for stored in storage.list(bucket, prefix=prefix)}
 
 
-def _source(
+def source_from(
     file: BinaryIO,
     *,
     most: int | None = None,
