@@ -28,8 +28,8 @@ _FILTER = re.compile(
 
 # Functions that are handed the tenant, and those of the row that they would find if it did not matter whose it is.
 _HANDED = {
-    "mindia.take_staged(%(tenant_id)s::uuid, %(id)s::uuid, %(binds)s)": (
-        "mindia.take_staged((select o.tenant_id from mindia.staged_objects o where o.id = %(id)s), %(id)s, false)"
+    "mindia.take_staged(%(tenant_id)s::uuid, n.id, %(binds)s)": (
+        "mindia.take_staged((select o.tenant_id from mindia.staged_objects o where o.id = n.id), n.id, false)"
     )
 }
 

@@ -521,6 +521,17 @@ def test_what_was_staged_by_the_host_is_left_to_it_where_it_was_not_added(librar
     assert library.media.read(library.media.add(staged)) == samples.image()
 
 
+def test_of_the_same_staged_bytes_one_item_is_made_of_the_first(library: Library) -> None:
+    first, second = library.media.stage(samples.image(), filename="a.jpg"), library.media.stage(samples.wav())
+    sources = [MediaInput(first, description="one"), MediaInput(second), MediaInput(first), MediaInput(second)]
+
+    report = library.media.add_many(sources)
+
+    assert errors(report) == [None, None, StagedObjectExpiredError, StagedObjectExpiredError]
+    assert [item.description for item in library.media.iterate(kind="image")] == ["one"]
+    assert {item.id for item in library.media.iterate()} == {first.id, second.id}
+
+
 # The same bytes again
 
 

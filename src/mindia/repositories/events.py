@@ -12,11 +12,12 @@ from mindia.domain.events import Event
 _to_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
-def fan_out(source: LiteralString) -> LiteralString:
+def fan_out(source: LiteralString, *, url: LiteralString = "%(event_url)s::text") -> LiteralString:
     """Return the insert that writes each event of `source` for each endpoint that listens, and wakes who sends them.
 
-    `source` has the columns `event_id` and `event`, the text that is sent; the parameters are `tenant_id`,
-    `event_type`, `event_patterns` and `event_url`. Events for endpoints that are not active wait for them.
+    `source`, which is called `e`, has the columns `event_id` and `event`, the text that is sent; `url` is that of the
+    item, if there is one. The parameters are `tenant_id`, `event_type`, `event_patterns` and, where `url` is not a
+    column, `event_url`. Events for endpoints that are not active wait for them.
     """
     # The text ends with the end of `data` and that of the event: a URL is put between the two, where one is wanted.
     # A commit that notifies takes a lock that all of them share: so only where somebody waits.
@@ -27,9 +28,12 @@ def fan_out(source: LiteralString) -> LiteralString:
     from mindia.webhooks w cross join """
         + source
         + """ e cross join lateral (
-        select case when w.includes_url and %(event_url)s::text is not null
-                    then left(e.event, -2) || ',"url":' || to_json(%(event_url)s::text)::text || '}}'
+        select case when w.includes_url and u.url is not null
+                    then left(e.event, -2) || ',"url":' || to_json(u.url)::text || '}}'
                     else e.event end as body
+        from (values ("""
+        + url
+        + """)) u (url)
     ) b
     where w.tenant_id = %(tenant_id)s and w.events && %(event_patterns)s::text[]
     on conflict on constraint webhook_events_event_key do nothing

@@ -165,7 +165,7 @@ def add_all(session: Session, news: Sequence[NewMedia]) -> list[Media | Conflict
 
     Errors are returned: nothing was written for them, and the others may be committed by now.
     """
-    added = media_add.add_all(session, list(news))
+    added = media_add.add_all(session, news)
     return [item or _written_before(session, new) for item, new in zip(added, news, strict=True)]
 
 
