@@ -20,6 +20,8 @@ from mindia.media import sniff
 from mindia.media.probe import check_size
 
 _CHUNK = 1 << 18
+_FIRST_CHUNK = 1 << 16
+"""A file sets as much memory aside as it is asked for: most have less, and so much at once comes from the system."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +64,7 @@ def spool(source: BinaryIO, *, filename: str, settings: Settings) -> Iterator[Sp
     read: Callable[[int], object] = source.read
     file: BinaryIO = io.BytesIO()
     try:
-        while (chunk := read(_CHUNK)) or chunk is None:
+        while (chunk := read(_CHUNK if size >= _FIRST_CHUNK else _FIRST_CHUNK)) or chunk is None:
             if not isinstance(chunk, bytes | bytearray | memoryview):
                 # None is what a source gives that does not wait for its bytes: it has not come to its end.
                 raise InvalidError(f"{filename!r} must be open for reading bytes, not {type(chunk).__name__}")
@@ -103,7 +105,6 @@ class _Digest:
         self._size = 0
         self._thread: ThreadPoolExecutor | None = None
         self._hashed: Future[bool] | None = None
-        self._more = Condition()
         self._written = 0
         self._is_whole = self._is_given_up = False
 
@@ -114,11 +115,14 @@ class _Digest:
 
     def follow(self, file: BinaryIO) -> None:
         """Go on with what is being written to a file, which stays open until `close`."""
+        self._more = Condition()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mindia-hash")
         self._hashed = self._thread.submit(self._read_behind, file.fileno())
 
     def wrote(self, size: int, *, is_whole: bool = False) -> None:
-        """Tell how much of the file is there, and whether that is all."""
+        """Tell how much of the file is there, and whether that is all; what is in memory needs no telling."""
+        if self._thread is None:
+            return
         with self._more:
             self._written, self._is_whole = size, is_whole
             self._more.notify()

@@ -50,19 +50,19 @@ expires_at
 """
 _INSERT: dict[MediaKind, LiteralString] = {
     MediaKind.IMAGE: f"""
-        insert into mindia.images ({_COMMON}, s3_url, width, height)
+        {_STAGED} insert into mindia.images ({_COMMON}, s3_url, width, height)
         select {_COMMON}, 's3://' || s3_bucket || '/' || s3_key, width, height from staged, quota
     """,
     MediaKind.VIDEO: f"""
-        insert into mindia.videos ({_COMMON}, duration, width, height)
+        {_STAGED} insert into mindia.videos ({_COMMON}, duration, width, height)
         select {_COMMON}, duration, width, height from staged, quota
     """,
     MediaKind.AUDIO: f"""
-        insert into mindia.audios ({_COMMON}, duration, bitrate, sample_rate, channels)
+        {_STAGED} insert into mindia.audios ({_COMMON}, duration, bitrate, sample_rate, channels)
         select {_COMMON}, duration, bitrate, sample_rate, channels from staged, quota
     """,
     MediaKind.DOCUMENT: f"""
-        insert into mindia.documents ({_COMMON}, page_count)
+        {_STAGED} insert into mindia.documents ({_COMMON}, page_count)
         select {_COMMON}, page_count from staged, quota
     """,
 }
@@ -305,7 +305,7 @@ def _statement(kind: MediaKind, news: Sequence[NewMedia], *, binds: bool) -> Sta
         )
 
     return Statement(
-        _STAGED + _INSERT[kind] + _ADDED + _DOCUMENT + _FOLLOW_UP[kind],
+        _INSERT[kind] + _ADDED + _DOCUMENT + _FOLLOW_UP[kind],
         {
             "items": Jsonb([own[media_id] | _row_of_staged(new) for media_id, new in by_id.items()]),
             "tenant_id": tenant_id,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Self
 from uuid import UUID
 
 import attrs
 
 from mindia import _trace_context
-from mindia._ids import uuid7
+from mindia._ids import uuid7, uuid7s
 from mindia.config import Settings
 from mindia.db.session import Session
 from mindia.describing.metadata import file_words, metadata_words
@@ -81,6 +82,7 @@ class Addition:
             InvalidError: Something is not.
         """
         checked_expiry(expires_at)
+        link_id, task_id, transcode_id, event_id = islice(uuid7s(), 4)
         return cls(
             description=checked_description(description),
             metadata=checked_metadata(metadata),
@@ -88,6 +90,10 @@ class Addition:
             on_duplicate=named(on_duplicate, OnDuplicate, argument="on_duplicate"),
             initiated_by=initiated_by,
             settings=settings,
+            link_id=link_id,
+            task_id=task_id,
+            transcode_id=transcode_id,
+            event_id=event_id,
         )
 
 

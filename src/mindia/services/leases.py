@@ -8,12 +8,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from io import RawIOBase
+from itertools import islice
 from typing import BinaryIO
 from uuid import UUID
 
 import attrs
 
-from mindia._ids import uuid7
+from mindia._ids import uuid7, uuid7s
 from mindia.config import Settings
 from mindia.db.database import Database
 from mindia.db.session import OwnTransaction, Scope, Session
@@ -77,7 +78,7 @@ class StagingLeases:
                 block.size = min(2 * block.size or 1, _MAX_BLOCK)
                 # From before the commit on, so that our clock never runs behind the lease.
                 deadline = _Deadline.after(self._grace_s / 3)
-                keys = [uuid7() for _ in range(block.size)][::-1]  # taken from the end: the oldest first
+                keys = [*islice(uuid7s(), block.size)][::-1]  # taken from the end: the oldest first
                 self._record(tenant_id, keys, s3_bucket=s3_bucket)
                 block.keys, block.deadline = keys, deadline
             return Slot(tenant_id=tenant_id, key=block.keys.pop(), s3_bucket=s3_bucket)

@@ -25,9 +25,9 @@ def opened(source: object) -> Iterator[BinaryIO]:
     """
     match source:
         case str() | os.PathLike():
-            path = Path(os.fsdecode(source))
+            path = _path_of(source)
             try:
-                file = path.open("rb")
+                file = path.open("rb", buffering=0)
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise InvalidError(f"{str(path)!r} cannot be read: {reason}") from error
@@ -54,7 +54,7 @@ def is_small(source: object, *, max_bytes: int) -> bool:
     match source:
         case str() | Path():
             try:
-                found = Path(source).stat()
+                found = _path_of(source).stat()
             except (OSError, ValueError):
                 return False
             return stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes
@@ -70,12 +70,16 @@ def name_of(source: object) -> str:
     """Return the name that a source has of itself, or nothing."""
     match source:
         case str() | os.PathLike():
-            return Path(os.fsdecode(source)).name
+            return _path_of(source).name
         case bytes() | bytearray() | memoryview():
             return ""
         case _:
             name = getattr(source, "name", "")
             return Path(name).name if isinstance(name, str) else ""
+
+
+def _path_of(source: str | os.PathLike[str]) -> Path:
+    return source if isinstance(source, Path) else Path(os.fsdecode(source))
 
 
 class _Pieces:
