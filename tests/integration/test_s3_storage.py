@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.integration.processes import wait_until
 from tests.s3.fixtures import new_bucket, storage_of
 from tests.s3.radosgw import S3Server
 from urllib3 import HTTPResponse, PoolManager
@@ -113,8 +114,13 @@ class _Interrupted(io.RawIOBase):
 
 
 def test_an_upload_that_is_removed_under_its_writer_may_be_tried_again(storage: S3Storage, bucket: str) -> None:
-    source = _Interrupted(content_of(4 * _PART), lambda: storage.delete(bucket, ["a"]))
+    def remove() -> None:
+        wait_until(lambda: uploads(storage, bucket) == ["a"])
+        storage.delete(bucket, ["a"])
 
+    put(storage, bucket, "b", b"")
+    storage.delete(bucket, ["b"])
+    source = _Interrupted(content_of(4 * _PART), remove)
     with pytest.raises(StorageUnavailableError, match="removed by another") as raised:
         storage.put(bucket, "a", source, content_type="video/mp4")  # type: ignore[arg-type]  # no more of it is used, or it is refused
 

@@ -19,7 +19,7 @@ from mindia.errors import InvalidError, StorageUnavailableError
 from mindia.media import sniff
 from mindia.media.probe import check_size
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 19
 _FIRST_CHUNK = 1 << 16
 """A file sets as much memory aside as it is asked for: most have less, and so much at once comes from the system."""
 

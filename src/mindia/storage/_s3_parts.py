@@ -89,7 +89,7 @@ class Writer:
                 )
             return answer
 
-        target = upload_of(self.client, place, self.in_bucket(begin))
+        begun: Future[dict[str, str]] = Future()
         size = sum(map(len, ahead))
         digests = hashlib.md5(usedforsecurity=False)
         tags: list[str] = []
@@ -102,6 +102,8 @@ class Writer:
 
         try:
             with ThreadPoolExecutor(self.concurrency, thread_name_prefix="mindia-s3") as pool:
+                # The first parts are hashed meanwhile.
+                begun = pool.submit(lambda: upload_of(self.client, place, self.in_bucket(begin)))
                 try:
                     number = 0
                     while True:
@@ -116,7 +118,7 @@ class Writer:
                         number += 1
                         if len(under_way) >= self.concurrency:
                             wait_for_one()
-                        under_way.append(pool.submit(self._write_part, target, number, part, place))
+                        under_way.append(pool.submit(self._write_part, begun, number, part, place))
                         del part
                     while under_way:
                         wait_for_one()
@@ -124,13 +126,15 @@ class Writer:
                     for future in under_way:
                         future.cancel()
                     raise
-            self.complete(place, target, tags, f"{digests.hexdigest()}-{len(tags)}", size)
+            self.complete(place, begun.result(), tags, f"{digests.hexdigest()}-{len(tags)}", size)
         except BaseException:
-            _abort(self.client, place, target)
+            if begun.done() and begun.exception() is None:
+                _abort(self.client, place, begun.result())
             raise
 
-    def _write_part(self, target: Mapping[str, str], number: int, content: bytes, place: Place) -> _Part:
+    def _write_part(self, begun: Future[dict[str, str]], number: int, content: bytes, place: Place) -> _Part:
         digest = hashlib.md5(content, usedforsecurity=False)
+        target = begun.result()
         try:
             with typed(place, "put"):
                 answer = self.client.upload_part(PartNumber=number, Body=content, ContentMD5=_encoded(digest), **target)
