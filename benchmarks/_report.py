@@ -48,7 +48,7 @@ class Figure:
 
     @ratio.default
     def _(self) -> float | None:
-        return None if self.peer is None else self.value / self.peer
+        return self.value / self.peer if self.peer else None
 
     @property
     def met(self) -> bool | None:
