@@ -532,6 +532,19 @@ def test_of_the_same_staged_bytes_one_item_is_made_of_the_first(library: Library
     assert {item.id for item in library.media.iterate()} == {first.id, second.id}
 
 
+def test_documents_of_much_text_are_written_a_few_at_once(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mindia.repositories.media_add._CHARS_AT_ONCE", 25)
+    texts = ["apple", "banana and cherry", "a date and an elderberry and a fig", "grape", "", "kiwi"]
+    sources = [library.media.stage(samples.pdf([text])) for text in texts]
+
+    report = library.media.add_many([*sources, library.media.stage(samples.image())])
+
+    assert errors(report) == [None] * 7
+    assert [type(item) for item in report.added] == [Document] * 6 + [Image]
+    for word, result in [("cherry", report[1]), ("fig", report[2]), ("grape", report[3]), ("kiwi", report[5])]:
+        assert [found.media for found in library.search(word)] == [result.media]
+
+
 # The same bytes again
 
 

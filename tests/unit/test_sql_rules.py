@@ -185,7 +185,8 @@ class Module:
 
 def is_sql(text: str) -> bool:
     verbs = r"\s*[(),]?\s*(with|select|insert|update|delete|from|join|where|and|or|order by|returning|values|limit)\b"
-    return bool(re.match(verbs, text) or re.search(r"\bmindia\.\w", text))
+    cte = r"\s*, \w+ as (?:materialized )?\("
+    return bool(re.match(verbs, text) or re.match(cte, text) or re.search(r"\bmindia\.\w", text))
 
 
 def scopes(text: str) -> Iterator[str]:

@@ -15,8 +15,8 @@ from mindia.db.session import Session
 from mindia.domain.events import MediaEvent
 from mindia.domain.media import Media, MediaKind
 from mindia.repositories import derivatives
+from mindia.repositories._new_media import Texts
 from mindia.repositories.events import event_parameters, fan_out, payload, type_parameters
-from mindia.repositories.media_add import Texts
 
 _LOCK: dict[MediaKind, LiteralString] = {
     MediaKind.IMAGE: "select true from mindia.images where tenant_id = %s and id = %s for update",

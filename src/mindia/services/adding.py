@@ -21,10 +21,12 @@ from mindia.errors import ConflictError, DuplicateError, InvalidError, NotFoundE
 from mindia.media import sniff
 from mindia.media.names import words_of
 from mindia.repositories import media as repository
-from mindia.repositories import media_add
+from mindia.repositories import media_add, media_link
+from mindia.repositories._new_media import NewTranscode, Texts
 from mindia.repositories._text import storable
 from mindia.repositories.derivatives import source_of
-from mindia.repositories.media_add import NewLink, NewMedia, NewTranscode, Texts
+from mindia.repositories.media_add import NewMedia
+from mindia.repositories.media_link import NewLink
 from mindia.services._keys import original_key, transcode_key
 from mindia.services._metadata import checked_metadata
 from mindia.services._named import named
@@ -225,7 +227,7 @@ def link(
 ) -> Media | None:
     """Write an item that shares the bytes of another one; None where that is gone."""
     named = attrs.evolve(original, id=addition.link_id, filename=filename)
-    return media_add.link(
+    return media_link.link(
         session,
         NewLink(
             id=addition.link_id,
