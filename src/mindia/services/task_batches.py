@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from uuid import UUID
 
 import attrs
 
-from mindia._ids import uuid7
+from mindia._ids import uuid7s
 from mindia.domain.tasks import TaskInput
 from mindia.errors import InvalidError
 from mindia.repositories._text import storable
@@ -94,7 +95,7 @@ def _registered_alike(registry: TaskRegistry, inputs: Sequence[TaskInput]) -> Re
 def _encode(registered: RegisteredTask, new: NewTasks, inputs: Sequence[TaskInput]) -> EncodedTasks:
     return EncodedTasks(
         new=new,
-        ids=[uuid7() for _ in inputs],
+        ids=[*islice(uuid7s(), len(inputs))],
         payloads=registered.encode_many([each.payload for each in inputs]),
         keys=[checked_key(each.dedup_key) for each in inputs],
     )
