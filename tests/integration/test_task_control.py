@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -170,6 +170,28 @@ class TestEnqueueMany:
             queue.tasks.enqueue_many([*(Job() for _ in range(1_999)), Other()])
 
         assert value(owner, "select count(*) from mindia.tasks") == 1_000
+
+    @pytest.mark.parametrize("in_transaction", [False, True], ids=["", "in a transaction"])
+    def test_one_that_cannot_be_kept_comes_after_the_thousands_before_it(
+        self, queue: Library, owner: Owner, in_transaction: bool
+    ) -> None:
+        jobs = [Job(), *(Job() for _ in range(2_499)), Job("a\0")]
+
+        scope = queue.transaction() if in_transaction else nullcontext(queue)
+        with scope as library, pytest.raises(InvalidError, match="cannot be kept"):
+            library.tasks.enqueue_many(jobs)
+
+        assert value(owner, "select count(*) from mindia.tasks") == 2_000
+
+    def test_payloads_may_come_from_the_same_database(
+        self, queue_url: str, queue_settings: Settings, owner: Owner
+    ) -> None:
+        with _connect(queue_url, attrs.evolve(queue_settings, pool_size=1, pool_timeout_s=1.0)) as app:
+            library = app.library(app.tenants.create("Acme"))
+
+            assert library.tasks.enqueue_many(Job(str(library.media.count())) for _ in range(2_001)) == 2_001
+
+        assert value(owner, "select count(*) from mindia.tasks where payload ->> 'name' = '0'") == 2_001
 
     def test_in_a_transaction_all_are_written_or_none(self, queue: Library, owner: Owner) -> None:
         with suppress(ZeroDivisionError), queue.transaction() as tx:

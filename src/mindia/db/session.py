@@ -122,10 +122,17 @@ class Session:
             self._run(cursor, query, parameters)
             return cursor.fetchall()
 
-    def one(self, query: LiteralString, parameters: Parameters = (), *, row: Callable[..., T]) -> T | None:
-        """Return the first row as `row(*columns)`, or None."""
+    def one(
+        self,
+        query: LiteralString,
+        parameters: Parameters = (),
+        *,
+        row: Callable[..., T],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> T | None:
+        """Return the first row as `row(*columns)`, or None; `meanwhile` is called while the server is at work."""
         with own_cursor(self.connection, row) as cursor:
-            self._run(cursor, query, parameters)
+            self._run(cursor, query, parameters, meanwhile)
             return cursor.fetchone()
 
     @property
@@ -204,16 +211,24 @@ class Session:
             with own_cursor(self.connection, tuple) as cursor:
                 cursor.execute(query, parameters)
 
-    def _run(self, cursor: OwnCursor[Any], query: LiteralString, parameters: Parameters) -> None:
+    def _run(
+        self,
+        cursor: OwnCursor[Any],
+        query: LiteralString,
+        parameters: Parameters,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         if self._statements_left is not None:
             assert self._statements_left, "one statement was announced, and another one comes"
             self._statements_left -= 1
-        if self._binding is None:
+        if self._binding is None and meanwhile is None:
             cursor.execute(self._compose(query), parameters)
             return
         with _pipelined(self.connection):
             self.bind()
             cursor.execute(self._compose(query), parameters)
+            if meanwhile is not None:
+                meanwhile()
 
     def _compose(self, query: LiteralString) -> bytes:
         return composed(query, self._facts)

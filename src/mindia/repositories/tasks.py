@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
@@ -180,9 +180,17 @@ def enqueue(
 
 
 def enqueue_many(
-    session: Session, new: NewTasks, *, task_ids: Sequence[UUID], payloads: Sequence[str], dedup_keys: list[str | None]
+    session: Session,
+    new: NewTasks,
+    *,
+    task_ids: Sequence[UUID],
+    payloads: Sequence[str],
+    dedup_keys: list[str | None],
+    meanwhile: Callable[[], None] | None,
 ) -> int:
     """Write tasks, whose payloads are JSON, but for those whose key a pending or running one has; return how many.
+
+    `meanwhile`, if there is one, is called while the database is at work.
 
     Raises:
         NotFoundError: Their tenant is gone.
@@ -198,6 +206,7 @@ def enqueue_many(
         _ENQUEUE_MANY_WITH_KEYS if has_keys else _ENQUEUE_MANY,
         new.parameters() | own,
         row=lambda count, is_there: (int(count), bool(is_there)),
+        meanwhile=meanwhile,
     )
     if counted is None or not counted[1]:
         raise _tenant_gone(new)

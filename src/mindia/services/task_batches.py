@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from uuid import UUID
 
@@ -39,33 +39,57 @@ class EncodedTasks:
 
 def encoded(
     payloads: Iterable[object | TaskInput], registry: TaskRegistry, new_of: Callable[[RegisteredTask], NewTasks]
-) -> Iterator[EncodedTasks]:
-    """Yield batches. Where one cannot be made, or the payloads end with an exception, those before come first.
+) -> Iterator[tuple[EncodedTasks, Callable[[], None] | None]]:
+    """Yield batches, each with what is best done while it is being written: it encodes the next one, if there is one.
+
+    Where one cannot be made, or the payloads end with an exception, those before come first. Payloads are asked for
+    between two batches only, as they may come from the same database.
 
     Raises:
         InvalidError: A payload's class is not registered or not that of the others, or it cannot be kept.
     """
     batches = _batches(payloads)
-    before: Future[EncodedTasks] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="mindia-encode") as beside:
-        while True:
-            try:
-                inputs = next(batches, None)
-                if inputs is not None:
-                    registered = _registered_alike(registry, inputs)
-                    if before is None and len(inputs) < _BATCH:  # the only ones: there is nothing to do meanwhile
-                        yield _encode(registered, new_of(registered), inputs)
-                        return
-                    encoding = beside.submit(_encode, registered, new_of(registered), inputs)
-            except Exception:
-                if before is not None:
-                    yield before.result()
-                raise
+    before: _Encoding | None = None
+    while True:
+        try:
+            inputs = next(batches, None)
+            if inputs is not None:
+                registered = _registered_alike(registry, inputs)
+                following = _Encoding(registered, new_of(registered), inputs)
+        except Exception:
             if before is not None:
-                yield before.result()
-            if inputs is None:
-                return
-            before = encoding
+                yield before.result(), None
+            raise
+        if before is not None:
+            yield before.result(), None if inputs is None else following.make
+        if inputs is None:
+            return
+        before = following
+
+
+class _Encoding:
+    """A batch that is encoded once, at the latest when it is asked for."""
+
+    def __init__(self, registered: RegisteredTask, new: NewTasks, inputs: Sequence[TaskInput]) -> None:
+        self._encode = partial(_encode, registered, new, inputs)
+        self._made: EncodedTasks | None = None
+        self._error: Exception | None = None
+
+    def make(self) -> None:
+        """Encode it; what goes wrong is raised by `result`."""
+        try:
+            self._made = self._encode() if self._made is None else self._made
+        except Exception as error:  # noqa: BLE001 - it is kept
+            self._error = error
+
+    def result(self) -> EncodedTasks:
+        """Return it encoded."""
+        if self._made is None and self._error is None:
+            self.make()
+        if self._error is not None:
+            raise self._error
+        assert self._made is not None, "one of the two is there"
+        return self._made
 
 
 def checked_key(dedup_key: str | None) -> str | None:

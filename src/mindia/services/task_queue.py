@@ -152,14 +152,20 @@ class TaskQueue(Handle):
                 registered, priority=priority, run_at=run_at, delay=delay, max_retries=max_retries, timeout=timeout
             )
 
-        return sum(self._write_many(batch) for batch in encoded(payloads, self._registry, new_of))
+        batches = encoded(payloads, self._registry, new_of)
+        return sum(self._write_many(batch, meanwhile) for batch, meanwhile in batches)
 
-    def _write_many(self, batch: EncodedTasks) -> int:
+    def _write_many(self, batch: EncodedTasks, meanwhile: Callable[[], None] | None) -> int:
         def work(session: Session) -> int:
             if session.repeated and (there := len(repository.statuses(session, self._tenant_id, batch.ids))):
                 return there
             return repository.enqueue_many(
-                session, batch.new, task_ids=batch.ids, payloads=batch.payloads, dedup_keys=batch.keys
+                session,
+                batch.new,
+                task_ids=batch.ids,
+                payloads=batch.payloads,
+                dedup_keys=batch.keys,
+                meanwhile=meanwhile,
             )
 
         return self._writing.run(work, single=True)
