@@ -96,6 +96,22 @@ def test_where_that_fails_each_is_stored_by_itself(
     assert check_only_items(library, tenant, storage) == 14
 
 
+def test_what_a_store_of_the_host_raises_is_an_error_of_one(
+    library: Library, tenant: Tenant, storage: WatchedStorage
+) -> None:
+    def fail(objects: Sequence[NewObject]) -> None:
+        if len(storage.counts) in (1, 3):
+            storage.delete(tenant.s3_bucket, [each.key for each in objects])
+            raise OSError("of the host")
+
+    storage.then = fail
+    report = library.media.add_many(PICTURES[:3], concurrency=1)
+
+    assert [type(result.error) for result in report] == [type(None), OSError, type(None)]
+    assert storage.counts == [3, 1, 1, 1]
+    assert check_only_items(library, tenant, storage) == 2
+
+
 def test_what_was_swept_while_they_were_stored_is_stored_again(
     app: Mindia, library: Library, tenant: Tenant, storage: WatchedStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

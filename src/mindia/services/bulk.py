@@ -217,7 +217,7 @@ class BulkAdd:
 
     def _stored_together(self, accepted: Sequence[Accepted]) -> Sequence[Staged | None]:
         if self._batches is not None and len(accepted) > 1:
-            with suppress(MindiaError):  # each by itself finds out which one it was
+            with suppress(Exception):  # a store may be the host's; each by itself tells what was wrong with which one
                 return ingest.store_all(self._apart, self._batches, accepted)
         return [None] * len(accepted)
 
