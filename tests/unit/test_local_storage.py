@@ -541,6 +541,23 @@ def test_of_those_put_together_none_stays_where_the_system_refuses_to_write_one(
     assert read(local, BUCKET, "a/1") == b"before"
 
 
+def test_a_disk_that_takes_nothing_back_either_is_a_typed_error(
+    local: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "read-only now")
+
+    put(local, BUCKET, "a/here", b"1")
+    before = descriptors()
+    for call in ("fsync", "replace", "write"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, failing)
+            patched.setattr(os, "unlink", failing)
+            with pytest.raises(StorageError, match="read-only now"):
+                put_all(local, ["a/0", "a/1"])
+        assert descriptors() == before
+
+
 def test_a_failure_leaves_what_another_has_put_in_place_of_one_meanwhile(
     local: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

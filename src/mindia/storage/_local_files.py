@@ -91,8 +91,7 @@ def publish(bucket: str, unfinished: Sequence[Unfinished]) -> None:
                 os.fsync(each.folder)
     except BaseException:
         for each in moved:
-            if is_named(each.file, each.name, each.folder):
-                os.unlink(each.name, dir_fd=each.folder)
+            remove_own(each.file, each.name, each.folder)
         raise
 
 
@@ -117,6 +116,13 @@ def is_named(file: int, name: str, folder: int) -> bool:
         return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:
         return False
+
+
+def remove_own(file: int, name: str, folder: int) -> None:
+    """Remove what a failure has left under a name, unless another has put something there, if the disk lets us."""
+    with suppress(OSError):  # the failure itself is what is to be told
+        if is_named(file, name, folder):
+            os.unlink(name, dir_fd=folder)
 
 
 def remove_abandoned(folder: int, part: str) -> None:

@@ -20,6 +20,7 @@ from mindia.storage._local_files import (
     part_of,
     publish,
     remove_abandoned,
+    remove_own,
     remove_remains,
     typed,
     walk,
@@ -212,8 +213,7 @@ class LocalStorage:
             try:
                 yield Unfinished(key, folder, file)
             except BaseException:
-                if is_named(file, part_of(name), folder):
-                    os.unlink(part_of(name), dir_fd=folder)
+                remove_own(file, part_of(name), folder)
                 raise
 
     def _claimed(self, bucket: str, parents: Sequence[str], part: str, stack: ExitStack) -> tuple[int, int]:
