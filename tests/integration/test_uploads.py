@@ -15,7 +15,7 @@ import attrs
 import psycopg
 import pytest
 from tests.integration.library_calls import SETTINGS
-from tests.integration.upload_clients import before, form, post, put_parts, send, serving
+from tests.integration.upload_clients import check_closed_meanwhile, form, post, put_parts, send, serving
 
 import mindia
 from mindia import Image, Library, LocalStorage, MemoryStorage, Mindia, Tenant, Video
@@ -358,9 +358,7 @@ def test_what_another_call_ends_meanwhile_is_closed(
     upload = library.media.begin_upload("film.mp4", file_size=len(long_video), part_bytes=part_bytes)
     put_parts(upload, long_video) if upload.parts else post(upload, long_video)
 
-    before(storage, moment, lambda: getattr(library.media, end)(upload), monkeypatch)
-    with pytest.raises(UploadClosedError):
-        library.media.complete_upload(upload)
+    check_closed_meanwhile(library, upload, storage, moment, end, monkeypatch)
 
     assert len(listed(storage, tenant.s3_bucket)) == (end == "complete_upload")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from socketserver import ThreadingMixIn
@@ -17,8 +17,9 @@ import attrs
 import pytest
 
 import mindia
-from mindia import Mindia, Settings
+from mindia import Library, Mindia, Settings
 from mindia.domain.uploads import Upload
+from mindia.errors import UploadClosedError
 from mindia.serving import MediaFiles
 from mindia.storage.base import Storage
 
@@ -114,15 +115,28 @@ def put_parts(upload: Upload, content: bytes, *, numbers: set[int] | None = None
     ]
 
 
-def before(storage: Storage, moment: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `act` happen before a call of the object store: `open:3` is the third time that it opens something."""
+def check_closed_meanwhile(
+    library: Library, upload: Upload, storage: Storage, moment: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Assert that an upload which another call ends while it is being completed is closed.
+
+    Args:
+        library: Whose it is.
+        upload: The upload.
+        storage: Where its bytes are.
+        moment: When it is ended: `open:3` is before the third time that the object store opens something.
+        end: The method that ends it.
+        monkeypatch: Undoes what is done to the object store.
+    """
     name, _, count = moment.partition(":")
     original = getattr(type(storage), name)
     calls = iter(range(1, int(count) + 1))
 
     def asked(self: Storage, *arguments: Any, **named: Any) -> Any:
         if next(calls, None) == int(count):
-            act()
+            getattr(library.media, end)(upload)
         return original(self, *arguments, **named)
 
     monkeypatch.setattr(type(storage), name, asked)
+    with pytest.raises(UploadClosedError):
+        library.media.complete_upload(upload)
