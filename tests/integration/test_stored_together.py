@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,14 +29,12 @@ class WatchedStorage(LocalStorage):
         self.counts: list[int] = []
         self.then: Callable[[Sequence[NewObject]], object] = len
 
-    def put_all(self, bucket: str, objects: Sequence[NewObject], **more: Any) -> None:
-        super().put_all(bucket, objects, **more)
-        self.counts.append(len(objects))
-        try:
+    @contextmanager
+    def putting(self, bucket: str, objects: Sequence[NewObject], **more: Any) -> Iterator[Callable[[], None]]:
+        with super().putting(bucket, objects, **more) as settle:
+            self.counts.append(len(objects))
             self.then(objects)
-        except StorageUnavailableError:
-            self.delete(bucket, [each.key for each in objects])
-            raise
+            yield settle
 
 
 @pytest.fixture
@@ -99,9 +98,8 @@ def test_where_that_fails_each_is_stored_by_itself(
 def test_what_a_store_of_the_host_raises_is_an_error_of_one(
     library: Library, tenant: Tenant, storage: WatchedStorage
 ) -> None:
-    def fail(objects: Sequence[NewObject]) -> None:
+    def fail(_: Sequence[NewObject]) -> None:
         if len(storage.counts) in (1, 3):
-            storage.delete(tenant.s3_bucket, [each.key for each in objects])
             raise OSError("of the host")
 
     storage.then = fail

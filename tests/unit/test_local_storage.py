@@ -40,7 +40,9 @@ def local(root: Path) -> LocalStorage:
 
 def put_all(local: LocalStorage, keys: Iterable[str], content: bytes = b"new") -> None:
     """Store objects together."""
-    local.put_all(BUCKET, [NewObject(key=key, source=io.BytesIO(content), content_type="text/plain") for key in keys])
+    objects = [NewObject(key=key, source=io.BytesIO(content), content_type="text/plain") for key in keys]
+    with local.putting(BUCKET, objects):
+        pass
 
 
 def files(root: Path) -> list[str]:
@@ -593,7 +595,8 @@ def dying(real):
 objects = [NewObject(key=key, source=io.BytesIO(b"1"), content_type="text/plain") for key in ("a", "b", "c")]
 for name in ("write", "replace", "fsync"):
     setattr(os, name, dying(getattr(os, name)))
-LocalStorage(sys.argv[1]).put_all("bucket", objects)
+with LocalStorage(sys.argv[1]).putting("bucket", objects):
+    pass
 """
     ended = subprocess.run([sys.executable, "-c", script, root, str(killed_at)], check=False, timeout=60)
     assert ended.returncode == -9

@@ -157,16 +157,18 @@ class Session:
         elif self._facts.role.worker_role is not None:
             self.execute(_SET_ROLE, (self._facts.role.role_setting,))
 
-    def batch(self, statements: Sequence[Statement[T]]) -> list[list[T]]:
-        """Send all statements at once, and return the rows of each."""
+    def batch(
+        self, statements: Sequence[Statement[T]], *, meanwhile: Callable[[], None] | None = None
+    ) -> list[list[T]]:
+        """Send all statements at once, and return the rows of each; `meanwhile` as for `one`."""
         if len(statements) == 1 and self._binding is None:
             (only,) = statements
             with own_cursor(self.connection, only.row) as cursor:
-                self._run(cursor, only.query, only.parameters)
+                self._run(cursor, only.query, only.parameters, meanwhile)
                 return [[] if cursor.rownumber is None else cursor.fetchall()]
         with ExitStack() as stack:
             cursors = [stack.enter_context(own_cursor(self.connection, statement.row)) for statement in statements]
-            with _pipelined(self.connection):
+            with _pipelined(self.connection), self._along_with(meanwhile):
                 self.bind()
                 for cursor, statement in zip(cursors, statements, strict=True):
                     cursor.execute(self._compose(statement.query), statement.parameters)
@@ -224,11 +226,25 @@ class Session:
         if self._binding is None and meanwhile is None:
             cursor.execute(self._compose(query), parameters)
             return
-        with _pipelined(self.connection):
+        with _pipelined(self.connection), self._along_with(meanwhile):
             self.bind()
             cursor.execute(self._compose(query), parameters)
-            if meanwhile is not None:
-                meanwhile()
+
+    @contextmanager
+    def _along_with(self, meanwhile: Callable[[], None] | None) -> Iterator[None]:
+        """Do something else once the statements of a pipeline have been sent; where it raises, they are undone."""
+        if meanwhile is None:
+            yield
+            return
+        try:
+            yield
+            meanwhile()
+        except BaseException:
+            if self._statements_left is not None:
+                # No one else would: the end of the pipeline commits.
+                with suppress(psycopg.Error):
+                    self.connection.execute(b"rollback")
+            raise
 
     def _compose(self, query: LiteralString) -> bytes:
         return composed(query, self._facts)
@@ -254,16 +270,16 @@ def binding(scope: Scope, facts: ServerFacts) -> tuple[LiteralString, tuple[obje
 
 @contextmanager
 def _pipelined(connection: Connection[Any]) -> Iterator[None]:
-    """Send statements without waiting for answers; of their errors, the first is raised.
+    """Send statements without waiting for answers; of their errors and that of the block, the first is raised.
 
-    Left to itself, psycopg logs a warning where a statement's error is noticed while a later one is being sent.
+    Left to itself, psycopg logs a warning where a statement's error is noticed once the block has raised.
     """
-    first: psycopg.Error | None = None
+    first: Exception | None = None
     try:
         with connection.pipeline():
             try:
                 yield
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001 - raised below
                 first = error
     except psycopg.Error as error:
         _forget_prepared(connection)

@@ -248,7 +248,7 @@ class ParserPool:
                 child = ParserProcess(self._settings.parser_memory_bytes)
                 self._children.add(child)
                 self._free.append(child)
-            return self._free.popleft()
+            return self._free.pop()
 
     def _give_back(self, child: ParserProcess) -> None:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -82,11 +82,16 @@ class NewMedia(NewItem):
     language: str
 
 
-def add_all(session: Session, news: Sequence[NewMedia]) -> list[Media | None]:
-    """Write items of staged bytes, all at once; None for each whose staged row is gone."""
+def add_all(
+    session: Session, news: Sequence[NewMedia], *, meanwhile: Callable[[], None] | None = None
+) -> list[Media | None]:
+    """Write items of staged bytes, all at once; None for each whose staged row is gone.
+
+    `meanwhile` is called while the server is at work, before anything is committed; what it raises undoes all.
+    """
     groups = [*_groups(news)]
     binds = len(groups) == 1 and session.hand_over_binding()
-    written = session.batch([_statement(group, binds=binds) for group in groups])
+    written = session.batch([_statement(group, binds=binds) for group in groups], meanwhile=meanwhile)
     added = {item.id: item for rows in written for item in rows}
     return [added.pop(new.staged.id, None) for new in news]  # the same bytes make one item, once
 

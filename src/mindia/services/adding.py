@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Self
@@ -129,8 +129,17 @@ def texts_of(media: Media) -> Texts:
     return _texts(media.filename, media, media.description, media.metadata)
 
 
-def add_staged(context: TenantContext, staged: Staged, addition: Addition) -> Media:
+def add_staged(
+    context: TenantContext, staged: Staged, addition: Addition, *, settle: Callable[[], None] | None = None
+) -> Media:
     """Make an item of what was staged, or find one of the same bytes.
+
+    Args:
+        context: Whose it is.
+        staged: The bytes.
+        addition: What is said about them.
+        settle: Is called before anything is committed, while the server is at work where that is one statement; what it
+            raises undoes all. It may be called again.
 
     Raises:
         NotFoundError: It is another tenant's.
@@ -139,7 +148,9 @@ def add_staged(context: TenantContext, staged: Staged, addition: Addition) -> Me
     """
     new = prepared(context, staged, addition)
     if addition.on_duplicate is OnDuplicate.STORE:
-        return _item(context.as_member.run(lambda session: add_all(session, [new])[0], single=True))
+        return _item(context.as_member.run(lambda session: add_all(session, [new], meanwhile=settle)[0], single=True))
+    if settle is not None:
+        settle()
 
     def work(session: Session) -> Media | ConflictError:
         return add_unless_there(session, new, addition)
@@ -168,12 +179,14 @@ def add_duplicate(context: TenantContext, incoming: Received, addition: Addition
     return None if found is None else _item(found)
 
 
-def add_all(session: Session, news: Sequence[NewMedia]) -> list[Media | ConflictError]:
+def add_all(
+    session: Session, news: Sequence[NewMedia], *, meanwhile: Callable[[], None] | None = None
+) -> list[Media | ConflictError]:
     """Write items of staged bytes, or say `StagedObjectExpiredError` of those that were swept or added already.
 
     Errors are returned: nothing was written for them, and the others may be committed by now.
     """
-    added = media_add.add_all(session, news)
+    added = media_add.add_all(session, news, meanwhile=meanwhile)
     return [item or _written_before(session, new) for item, new in zip(added, news, strict=True)]
 
 

@@ -23,7 +23,6 @@ from mindia.services.adding import Addition
 from mindia.services.context import TenantContext
 from mindia.services.ingest import Accepted, Received
 from mindia.services.sources import Source, is_small
-from mindia.storage.base import BatchStorage
 
 _MAX_CONCURRENCY = 64
 _BATCH = 32
@@ -80,7 +79,6 @@ class BulkAdd:
         self._context = context
         # Threads do not touch a transaction of the caller's.
         self._apart = attrs.evolve(context, tenant=lambda: known, bucket=lambda: known.s3_bucket, initiator=None)
-        self._batches = context.storage if isinstance(context.storage, BatchStorage) else None
         self._concurrency = concurrency
         self._group = max(1, min(MAX_TOGETHER, 2 * _BATCH // concurrency))  # so that there is one for each thread
         self._on_duplicate = on_duplicate
@@ -216,9 +214,9 @@ class BulkAdd:
                 yield _Ready(position=wanted.position, staged=staged, addition=addition)
 
     def _stored_together(self, accepted: Sequence[Accepted]) -> Sequence[Staged | None]:
-        if self._batches is not None and len(accepted) > 1:
+        if self._apart.batches is not None and len(accepted) > 1:
             with suppress(Exception):  # a store may be the host's; each by itself tells what was wrong with which one
-                return ingest.store_all(self._apart, self._batches, accepted)
+                return ingest.store_all(self._apart, self._apart.batches, accepted)
         return [None] * len(accepted)
 
     def _addition(self, wanted: MediaInput) -> Addition:

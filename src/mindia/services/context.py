@@ -22,7 +22,7 @@ from mindia.services.known_tenants import KnownTenant
 from mindia.services.leases import StagingLeases
 from mindia.services.search_router import SearchRouter
 from mindia.services.spaces import Spaces
-from mindia.storage.base import Storage
+from mindia.storage.base import BatchStorage, Storage
 from mindia.worker.registry import TaskRegistry
 
 Scan = Callable[[BinaryIO, Candidate], object]
@@ -49,6 +49,7 @@ class TenantContext:
         prober: Finds out type and facts of files.
         flights: What is being made at the moment, which nobody needs to make a second time.
         storage: Where the bytes are.
+        batches: The same, where it takes several objects at once; or None.
         embedder: Makes vectors.
         describer: Makes the words that are embedded.
         spaces: The embedders, and which space of each tenant is searched.
@@ -73,6 +74,7 @@ class TenantContext:
     prober: Prober
     flights: Flights
     storage: Storage
+    batches: BatchStorage | None
     embedder: Embedder
     describer: Describer
     spaces: Spaces

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, cast
 
 import attrs
@@ -27,6 +27,8 @@ from mindia.services.sources import Source, name_of, opened
 from mindia.storage.base import BatchStorage, NewObject
 
 _MAX_FILENAME = 255
+_MAX_UNSETTLED_BYTES = 1 << 20
+"""Of a file that the disk may be waited for while a database connection is held."""
 
 _log = logging.getLogger("mindia.media")
 
@@ -95,12 +97,45 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         MediaError: The bytes are not what can be taken in.
         StorageError: The object store failed.
     """
+    with staging(context, incoming, sanitize=sanitize, slot=slot) as begun:
+        return begun.staged
+
+
+@attrs.frozen(kw_only=True)
+class Staging:
+    """What has been probed and is being stored.
+
+    Attributes:
+        staged: What it is.
+        settle: Returns once its bytes are there for good, before which no row may be, or raises `StorageError`; None
+            where they are.
+    """
+
+    staged: Staged
+    settle: Callable[[], None] | None = None
+
+
+@contextmanager
+def staging(
+    context: TenantContext, incoming: Received, *, sanitize: bool, slot: Slot | None = None
+) -> Iterator[Staging]:
+    """Do what `stage` does, and let the caller choose when to wait for the disk, where a store has it wait.
+
+    The end of the block waits for it, too; where the block raises before that, nothing stays in such a store.
+    """
+    with ExitStack() as stack:
+        yield _begun(context, incoming, stack, sanitize=sanitize, slot=slot)
+
+
+def _begun(
+    context: TenantContext, incoming: Received, stack: ExitStack, *, sanitize: bool, slot: Slot | None
+) -> Staging:
     spooled = incoming.spooled
     if not sanitize and context.scan is None:
         found = sniff.sniff(_from_start(spooled.file).read(sniff.HEAD_BYTES))
         if found is not None and spooled.size > incoming.settings.spool_memory_bytes:
             if context.settings.isolate_parsers:
-                return _stage_if_approved(context, incoming, found, slot)
+                return Staging(staged=_stage_if_approved(context, incoming, found, slot or _slot(context)))
         elif found is not None and found.kind in (MediaKind.IMAGE, MediaKind.DOCUMENT):
             with context.prober.begin(
                 spooled.file,
@@ -110,7 +145,7 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
                 settings=incoming.settings,
             ) as pending:
                 if pending is not None:
-                    return _stage_while_probing(context, incoming, found, slot, pending)
+                    return _begun_while_probing(context, incoming, found, slot or _slot(context), pending, stack)
     probed = context.prober.probe(
         spooled.file,
         size=spooled.size,
@@ -118,7 +153,12 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         declared=incoming.declared,
         settings=incoming.settings,
     )
-    return store(context, accept(context, incoming, probed, sanitize=sanitize), slot=slot)
+    accepted = accept(context, incoming, probed, sanitize=sanitize)
+    return _begun_in(slot or _slot(context), context, accepted, stack)
+
+
+def _slot(context: TenantContext) -> Slot:
+    return context.leases.take(context.tenant_id, s3_bucket=context.bucket())
 
 
 @attrs.frozen(kw_only=True)
@@ -160,16 +200,14 @@ def accept(context: TenantContext, incoming: Received, probed: Probed, *, saniti
     return Accepted(incoming=incoming, probed=probed, spooled=spooled)
 
 
-def store(context: TenantContext, accepted: Accepted, *, slot: Slot | None = None) -> Staged:
+def store(context: TenantContext, accepted: Accepted) -> Staged:
     """Store what has been accepted.
 
     Raises:
         StorageError: The object store failed.
     """
-    slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    source = _from_start(accepted.spooled.file)
-    _put(context, slot, accepted.incoming, source, content_type=accepted.probed.content_type)
-    return accepted.at(slot)
+    with ExitStack() as stack:
+        return _begun_in(_slot(context), context, accepted, stack).staged
 
 
 def store_all(context: TenantContext, storage: BatchStorage, accepted: Sequence[Accepted]) -> list[Staged]:
@@ -178,18 +216,13 @@ def store_all(context: TenantContext, storage: BatchStorage, accepted: Sequence[
     Raises:
         StorageError: The object store failed.
     """
-    slots = [context.leases.take(context.tenant_id, s3_bucket=context.bucket()) for _ in accepted]
+    slots = [_slot(context) for _ in accepted]
     objects = [
-        NewObject(
-            key=original_key(slot.key),
-            source=_from_start(each.spooled.file),
-            content_type=each.probed.content_type,
-            disposition=_disposition(each.incoming),
-        )
+        _object(slot, each.incoming, each.spooled, each.probed.content_type)
         for slot, each in zip(slots, accepted, strict=True)
     ]
-    context.leases.put_all(storage, slots, objects, region=context.tenant().s3_region)
-    return [each.at(slot) for slot, each in zip(slots, accepted, strict=True)]
+    with context.leases.putting(storage, slots, objects, region=context.tenant().s3_region):
+        return [each.at(slot) for slot, each in zip(slots, accepted, strict=True)]
 
 
 def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: str) -> None:
@@ -209,31 +242,58 @@ def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: 
     )
 
 
-def _stage_while_probing(
+def _begun_in(slot: Slot, context: TenantContext, accepted: Accepted, stack: ExitStack) -> Staging:
+    settle = _storing(context, slot, accepted.incoming, accepted.spooled, accepted.probed.content_type, stack)
+    return Staging(staged=accepted.at(slot), settle=settle)
+
+
+def _begun_while_probing(
     context: TenantContext,
     incoming: Received,
     found: MediaType,
-    slot: Slot | None,
+    slot: Slot,
     pending: Pending,
-) -> Staged:
+    stack: ExitStack,
+) -> Staging:
     """Store bytes while their parser is at work on them; where it refuses them, they are removed again.
 
     It is for what is stored quickly, and whose parser can only confirm its type or refuse it.
     """
     spooled = incoming.spooled
-    slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
-    _put(context, slot, incoming, _from_start(spooled.file), content_type=found.content_type)
+    settle = _storing(context, slot, incoming, spooled, found.content_type, stack)
     try:
-        return Accepted(incoming=incoming, probed=pending.result(), spooled=spooled).at(slot)
+        staged = Accepted(incoming=incoming, probed=pending.result(), spooled=spooled).at(slot)
     except BaseException:
         _discard(context, slot, found.kind)
         raise
+    return Staging(staged=staged, settle=settle)
 
 
-def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaType, slot: Slot | None) -> Staged:
+def _storing(
+    context: TenantContext, slot: Slot, incoming: Received, spooled: Spooled, content_type: str, stack: ExitStack
+) -> Callable[[], None] | None:
+    """Store bytes, and return what waits for the disk, if it is still to be waited for; the end of the stack does."""
+    if context.batches is None or spooled.size > _MAX_UNSETTLED_BYTES:
+        _put(context, slot, incoming, _from_start(spooled.file), content_type=content_type)
+        return None
+    objects = [_object(slot, incoming, spooled, content_type)]
+    return stack.enter_context(
+        context.leases.putting(context.batches, [slot], objects, region=context.tenant().s3_region)
+    )
+
+
+def _object(slot: Slot, incoming: Received, spooled: Spooled, content_type: str) -> NewObject:
+    return NewObject(
+        key=original_key(slot.key),
+        source=_from_start(spooled.file),
+        content_type=content_type,
+        disposition=_disposition(incoming),
+    )
+
+
+def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaType, slot: Slot) -> Staged:
     """Store many bytes while their parser is at work on them; the last of them only once it has approved of them."""
     spooled = incoming.spooled
-    slot = slot or context.leases.take(context.tenant_id, s3_bucket=context.bucket())
     with ThreadPoolExecutor(1, thread_name_prefix="mindia-probe") as thread:
         verdict = thread.submit(
             context.prober.probe,

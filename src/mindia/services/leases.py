@@ -6,7 +6,8 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import RawIOBase
 from itertools import islice
 from typing import BinaryIO
@@ -153,9 +154,10 @@ class StagingLeases:
             storage.delete(slot.s3_bucket, [key])
             raise
 
-    def put_all(
+    @contextmanager
+    def putting(
         self, storage: BatchStorage, slots: Sequence[Slot], objects: Sequence[NewObject], *, region: str | None = None
-    ) -> None:
+    ) -> Iterator[Callable[[], None]]:
         """Store several small ones, which are one tenant's; where this raises, none of them stays in the store.
 
         Args:
@@ -170,13 +172,10 @@ class StagingLeases:
         """
         bucket = slots[0].s3_bucket
         deadline = _Deadline.after(self.renew_after_s)
-        storage.put_all(bucket, objects, region=region)
-        try:
+        with storage.putting(bucket, objects, region=region) as sync:
             for slot in slots if deadline.passed else ():
                 self.renew(slot.tenant_id, slot.key)
-        except StagedObjectExpiredError:
-            storage.delete(bucket, [each.key for each in objects])
-            raise
+            yield sync
 
     def renew(self, tenant_id: UUID, key: UUID) -> None:
         """Start the grace period of a key anew.

@@ -133,14 +133,15 @@ class MediaStore(MediaStreams):
                 found = adding.add_duplicate(context, incoming, addition)
                 if found is not None:
                     return found
-            staged = ingest.stage(context, incoming, sanitize=sanitize)
-        try:
-            added = adding.add_staged(context, staged, addition)
-        except DatabaseUnavailableError:
-            raise  # it may be committed all the same: the sweep will see
-        except BaseException:
-            ingest.discard(context, staged)
-            raise
+            with ingest.staging(context, incoming, sanitize=sanitize) as begun:
+                staged = begun.staged
+                try:
+                    added = adding.add_staged(context, staged, addition, settle=begun.settle)
+                except DatabaseUnavailableError:
+                    raise  # it may be committed all the same: the sweep will see
+                except BaseException:
+                    ingest.discard(context, staged)
+                    raise
         if added.id != staged.id:
             ingest.discard(context, staged)
         return added

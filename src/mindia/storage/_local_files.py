@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import attrs
@@ -67,13 +67,31 @@ def walk(folder: int, above: str, after: str) -> Iterator[tuple[str, int]]:
                 yield path, found.st_size
 
 
-def publish(bucket: str, unfinished: Sequence[Unfinished]) -> None:
-    """Move unfinished files, which are whole now, to their places, for good.
+@contextmanager
+def published(bucket: str, unfinished: Sequence[Unfinished]) -> Iterator[Callable[[], None]]:
+    """Move unfinished files, which are whole now, to their places; they stay there where the block lets them.
 
     A file system writes what the syncs wait for in one go where the names are there by then. After a power failure in
     between, a file may not be whole: what it would have replaced is kept by syncing it first.
+
+    Yields:
+        What syncs them all; the end of the block does where it has not been called. They stay from then on.
     """
     moved: list[Unfinished] = []
+    is_synced = False
+
+    def sync() -> None:
+        nonlocal is_synced
+        if is_synced:
+            return
+        for each in moved:
+            with typed(bucket, each.key):
+                os.fsync(each.file)
+        for each in {each.key.rpartition("/")[0]: each for each in unfinished}.values():
+            with typed(bucket, each.key):
+                os.fsync(each.folder)
+        is_synced = True
+
     try:
         for each in unfinished:
             with typed(bucket, each.key):
@@ -83,15 +101,12 @@ def publish(bucket: str, unfinished: Sequence[Unfinished]) -> None:
                 os.replace(part_of(each.name), each.name, src_dir_fd=each.folder, dst_dir_fd=each.folder)
             if not replaces:
                 moved.append(each)
-        for each in moved:
-            with typed(bucket, each.key):
-                os.fsync(each.file)
-        for each in {each.key.rpartition("/")[0]: each for each in unfinished}.values():
-            with typed(bucket, each.key):
-                os.fsync(each.folder)
+        yield sync
+        sync()
     except BaseException:
-        for each in moved:
-            remove_own(each.file, each.name, each.folder)
+        if not is_synced:
+            for each in moved:
+                remove_own(each.file, each.name, each.folder)
         raise
 
 

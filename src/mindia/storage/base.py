@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -131,11 +132,15 @@ class BatchStorage(Storage, Protocol):
     `mindia.testing.batch_storage` tests it.
     """
 
-    def put_all(self, bucket: str, objects: Sequence[NewObject], *, region: str | None = None) -> None:
-        """Store objects of different keys, as `put` does each.
+    def putting(
+        self, bucket: str, objects: Sequence[NewObject], *, region: str | None = None
+    ) -> AbstractContextManager[Callable[[], None]]:
+        """Store objects of different keys, as `put` does each, around a `with` block.
 
-        What this raises stands for all: none of them is there then that was not there before. Those that were there may
-        be the earlier ones or the new ones.
+        A reader sees them by the time that the block begins. It is given a function that returns once they are there
+        for good, as `put` does, and may be called again; the end of the block does so where nobody has. Until then,
+        what this or the block raises stands for all: none of them is there then that was not there before. Those that
+        were there may be the earlier ones or the new ones.
         """
         ...
 

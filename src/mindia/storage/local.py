@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from mindia.storage._local_files import (
     is_named,
     opened_inner,
     part_of,
-    publish,
+    published,
     remove_abandoned,
     remove_own,
     remove_remains,
@@ -39,7 +39,7 @@ class LocalStorage:
 
     An object is written beside its place and moved there; it and its folder are synced. Who writes the same object at
     the same time waits, in other processes too. No symbolic link below the root is followed. Since objects are files in
-    folders, the keys `a` and `a/b` exclude each other. A subclass that overrides `put` overrides `put_all`, too.
+    folders, the keys `a` and `a/b` exclude each other. A subclass that overrides `put` overrides `putting`, too.
 
     Args:
         root: The folder; made where it is missing.
@@ -64,9 +64,17 @@ class LocalStorage:
         region: str | None = None,  # noqa: ARG002 - of the port; files have none
     ) -> None:
         """Store an object."""
-        self.put_all(bucket, [NewObject(key=key, source=source, content_type=content_type)])
+        with self.putting(bucket, [NewObject(key=key, source=source, content_type=content_type)]):
+            pass
 
-    def put_all(self, bucket: str, objects: Sequence[NewObject], *, region: str | None = None) -> None:  # noqa: ARG002 - of the port
+    @contextmanager
+    def putting(
+        self,
+        bucket: str,
+        objects: Sequence[NewObject],
+        *,
+        region: str | None = None,  # noqa: ARG002 - of the port
+    ) -> Iterator[Callable[[], None]]:
         """Store objects: all have their names before the first is synced, so that a file system writes them at once."""
         check_bucket(bucket)
         keys = {_checked(each.key) for each in objects}
@@ -82,7 +90,7 @@ class LocalStorage:
                         with typed(bucket, each.key):
                             write(unfinished.file, chunk)
                     whole.append(unfinished)
-                publish(bucket, whole)
+                yield stack.enter_context(published(bucket, whole))
         except BaseException:
             for above in {key.rpartition("/")[0] for key in keys}:
                 self._remove_empty(bucket, above.split("/") if above else [])

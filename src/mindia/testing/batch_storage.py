@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,7 +30,7 @@ class BatchStorageContract(StorageContract):
         contents = {"b/2": b"second", "a": b"", "b/1": bytes(3_000_000), "c/d/e": b"last"}
 
         put_all(batches, bucket, contents)
-        batches.put_all(bucket, [])
+        put_all(batches, bucket, {})
 
         assert {key: read(batches, bucket, key) for key in contents} == contents
         assert listed(batches, bucket) == {key: len(content) for key, content in contents.items()}
@@ -49,7 +49,7 @@ class BatchStorageContract(StorageContract):
         twice = [NewObject(key="a", source=io.BytesIO(content), content_type="text/plain") for content in (b"1", b"2")]
 
         with pytest.raises(InvalidError, match="same key"):
-            batches.put_all(bucket, twice)
+            put_objects(batches, bucket, twice)
 
         assert listed(batches, bucket) == {}
 
@@ -79,10 +79,43 @@ class BatchStorageContract(StorageContract):
         ]
 
         with pytest.raises(_BrokenError):
-            batches.put_all(bucket, objects)
+            put_objects(batches, bucket, objects)
 
         assert list(listed(batches, bucket)) == ["before/1"]
         assert read(batches, bucket, "before/1") in (b"before", b"content")
+
+    def test_they_are_read_within_the_block_and_stay_once_they_are_settled(
+        self, batches: BatchStorage, bucket: str
+    ) -> None:
+        """Settling twice is settling once, and what is raised afterwards changes nothing."""
+        objects = [NewObject(key=key, source=io.BytesIO(b"content"), content_type="text/plain") for key in ("a/1", "b")]
+
+        def read_and_settle() -> None:
+            with batches.putting(bucket, objects) as settle:
+                assert read(batches, bucket, "a/1") == b"content"
+                settle()
+                settle()
+                raise _BrokenError
+
+        with pytest.raises(_BrokenError):
+            read_and_settle()
+
+        assert listed(batches, bucket) == {"a/1": 7, "b": 7}
+
+    def test_where_the_block_raises_before_they_are_settled_none_is_stored(
+        self, batches: BatchStorage, bucket: str
+    ) -> None:
+        """What was there before is whole."""
+        put(batches, bucket, "before", b"before")
+        objects = [
+            NewObject(key=key, source=io.BytesIO(b"content"), content_type="text/plain") for key in ("before", "new/0")
+        ]
+
+        with pytest.raises(_BrokenError), batches.putting(bucket, objects):
+            raise _BrokenError
+
+        assert list(listed(batches, bucket)) == ["before"]
+        assert read(batches, bucket, "before") in (b"before", b"content")
 
     def test_several_may_put_the_same_ones_at_once(self, batches: BatchStorage, bucket: str) -> None:
         """In any order: none waits for ever, and each object is whole."""
@@ -106,13 +139,20 @@ class BatchStorageContract(StorageContract):
 
 def put_all(storage: BatchStorage, bucket: str, contents: Mapping[str, bytes]) -> None:
     """Store bytes as objects by their keys."""
-    storage.put_all(
+    put_objects(
+        storage,
         bucket,
         [
             NewObject(key=key, source=io.BytesIO(content), content_type="application/octet-stream")
             for key, content in contents.items()
         ],
     )
+
+
+def put_objects(storage: BatchStorage, bucket: str, objects: Sequence[NewObject]) -> None:
+    """Store objects, for good."""
+    with storage.putting(bucket, objects):
+        pass
 
 
 class _BrokenError(Exception):
