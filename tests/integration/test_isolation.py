@@ -217,17 +217,25 @@ def test_a_file_that_keeps_its_parser_busy_for_too_long_is_refused_and_the_next_
         os.kill(pid, signal.SIGSTOP)
     patient = pool._settings
     pool._settings = attrs.evolve(patient, parser_timeout=timedelta(seconds=0.5))
-    for _ in stopped:
-        with pytest.raises(TooLargeError, match="parser_timeout"):
-            probe(pool, FILES["still.png"], "still.png")
-    assert not any(alive(pid) for pid in stopped)
+    with pytest.raises(TooLargeError, match="parser_timeout"):
+        probe(pool, FILES["still.png"], "still.png")
+    assert sum(alive(pid) for pid in stopped) == len(stopped) - 1
     pool._settings = patient
     assert probe(pool, FILES["still.png"], "still.png").content_type == "image/png"
 
 
-def test_a_child_that_was_killed_while_it_waited_is_replaced_without_a_word(pool: ParserPool) -> None:
+def test_one_that_has_just_parsed_is_asked_again(pool: ParserPool) -> None:
     probe(pool, FILES["still.png"], "still.png")
-    for pid in children(pool)[:1]:
+    used = [child.pid for child in pool._children if child.is_used]
+    for _ in range(5):
+        probe(pool, FILES["still.png"], "still.png")
+    assert [child.pid for child in pool._children if child.is_used] == used
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_child_that_was_killed_while_it_waited_is_replaced_without_a_word(pool: ParserPool, at: int) -> None:
+    probe(pool, FILES["still.png"], "still.png")
+    for pid in children(pool)[at:][:1]:
         os.kill(pid, signal.SIGKILL)
     for _ in range(4):
         assert probe(pool, FILES["still.png"], "still.png").content_type == "image/png"
