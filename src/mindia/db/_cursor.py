@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor, adapters
@@ -43,7 +44,13 @@ class _UtcLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> datetime:
-        return _POSTGRES_EPOCH + timedelta(0, 0, _MICROSECONDS(data)[0])
+        return _moment(bytes(data))
+
+
+@lru_cache(maxsize=64)
+def _moment(data: bytes) -> datetime:
+    # Rows that were written together have the same one.
+    return _POSTGRES_EPOCH + timedelta(0, 0, _MICROSECONDS(data)[0])
 
 
 class BinaryVector:

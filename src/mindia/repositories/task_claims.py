@@ -150,13 +150,16 @@ select tenant_id from waiting where tenant_id is not null
 # What is said about an attempt is fenced: from a worker that was given up on it touches no row. Rows are looked up by
 # their ids: the index of what runs is full of dead entries of what was done before, and seems to have one row or none.
 # Neither `is not distinct from` nor a status as text fits it. What goes with an id stands in an object, read once,
-# since a join of so many with what seems to be one row compares each with each.
+# since a join of so many with what seems to be one row compares each with each. It is looked up only where it differs:
+# that takes a tenth of the statement.
 _COMPLETE = """
 update mindia.tasks t
 set status = 'completed', completed_at = now(), worker_id = null, error_message = null,
-    result = (select %(results)s::jsonb) -> t.id::text, progress = null, progress_note = null
+    result = case when %(has_results)s then (select %(results)s::jsonb) -> t.id::text end,
+    progress = null, progress_note = null
 where t.id = any(array(select unnest(%(ids)s::uuid[]))) and t.worker_id is not distinct from %(worker_id)s
-  and t.attempt = ((select %(attempts)s::jsonb) ->> t.id::text)::int and t.status::text = 'running'
+  and t.attempt = coalesce(%(attempt)s::int, ((select %(attempts)s::jsonb) ->> t.id::text)::int)
+  and t.status::text = 'running'
 returning t.id
 """
 
@@ -357,11 +360,16 @@ def waiting_tenants(*, after: UUID, limit: int) -> Statement[UUID]:
 
 def complete(*, worker_id: UUID, ends: Sequence[tuple[Task, str | None]]) -> Statement[UUID]:
     """Return what records success, with results as JSON; it returns the tasks that were still this worker's."""
-    results = [(ended.id, result) for ended, result in ends if result is not None]
+    ids = [str(ended.id) for ended, _ in ends]
+    attempts = [ended.attempt for ended, _ in ends]
+    are_alike = len(set(attempts)) == 1
+    results = [(id_, result) for id_, (_, result) in zip(ids, ends, strict=True) if result is not None]
     parameters = {
         "worker_id": worker_id,
-        "ids": _array(ended.id.hex for ended, _ in ends),
-        "attempts": _object((ended.id, str(ended.attempt)) for ended, _ in ends),
+        "ids": _array(ids),
+        "attempt": attempts[0] if are_alike else None,
+        "attempts": None if are_alike else _object(zip(ids, attempts, strict=True)),
+        "has_results": bool(results),
         "results": _object(results) if results else None,
     }
     return Statement(_COMPLETE, parameters, _itself)
@@ -426,7 +434,7 @@ def _array(values: Iterable[str]) -> str:
     return "{" + ",".join(values) + "}"
 
 
-def _object(values: Iterable[tuple[UUID, str]]) -> str:
+def _object(values: Iterable[tuple[str, object]]) -> str:
     """Return a JSON object of what is JSON already, by ids."""
     return "{" + ",".join(f'"{each}":{value}' for each, value in values) + "}"
 

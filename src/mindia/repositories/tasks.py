@@ -21,11 +21,10 @@ t.dedup_key, t.timeout_s, t.progress, t.progress_note, t.cancel_requested, t.res
 """Of `mindia.tasks t`, in the order that `task` takes them."""
 
 CLAIMED: LiteralString = """
-t.id, t.tenant_id, t.task_type::text, t.kind, t.payload, t.priority, t.retry_count, t.max_retries, t.attempt,
-t.created_at, t.scheduled_for, t.started_at, t.error_message, t.initiated_by, t.dedup_key, t.timeout_s, t.is_suspect,
-t.trace_context
+t.id, t.tenant_id, t.kind, t.payload, t.priority, t.retry_count, t.max_retries, t.attempt, t.created_at,
+t.scheduled_for, t.started_at, t.error_message, t.initiated_by, t.dedup_key, t.timeout_s, t.is_suspect, t.trace_context
 """
-"""The same for `claimed`: without those that have one value in all tasks that were just taken."""
+"""The same for `claimed`: without those that have one value in all tasks that were just taken, or tell of the kind."""
 
 # A commit that notifies takes a lock that all of them share: so only where a worker says that it waits.
 _WAKE: LiteralString = """
@@ -344,7 +343,6 @@ def task(
 def claimed(
     id: UUID,  # noqa: A002 - the column
     tenant_id: UUID | None,
-    task_type: str,
     kind: str,
     payload: Any,
     priority: int,
@@ -365,7 +363,7 @@ def claimed(
     return Task(
         id=id,
         tenant_id=tenant_id,
-        task_type=_TYPES[task_type],
+        task_type=_TYPES.get(kind, TaskType.CUSTOM),
         kind=kind,
         payload=payload,
         status=TaskStatus.RUNNING,

@@ -35,22 +35,25 @@ def topped_up(tasks: Sequence[Task], rounds: Rounds, registry: TaskRegistry) -> 
 
 def in_batches(tasks: Sequence[Task], registry: TaskRegistry) -> Iterator[list[Task]]:
     """Yield tasks in their order, with each those behind it that its handler takes together with it."""
-    left: dict[UUID, Task] = {task.id: task for task in tasks}
-    for task in tasks:
-        if left.pop(task.id, None) is None:
+    together: set[UUID] = set()
+    for at, task in enumerate(tasks):
+        size = _size(task, registry)
+        if size == 1:
+            yield [task]
+            continue
+        if task.id in together:
             continue
         batch = [task]
-        size = _size(task, registry)
-        if size > 1:
-            for other in tasks:
-                if len(batch) == size:
-                    break
-                if (
-                    other.id in left
-                    and (other.kind, other.tenant_id) == (task.kind, task.tenant_id)
-                    and _size(other, registry) > 1
-                ):
-                    batch.append(left.pop(other.id))
+        for other in tasks[at + 1 :]:
+            if len(batch) == size:
+                break
+            if (
+                (other.kind, other.tenant_id) == (task.kind, task.tenant_id)
+                and other.id not in together
+                and _size(other, registry) > 1
+            ):
+                together.add(other.id)
+                batch.append(other)
         yield batch
 
 
@@ -61,11 +64,11 @@ def execution_of(
     *,
     report: Report,
     run_coroutine: RunCoroutine,
-    telemetry: Telemetry | None = None,
+    tracing: Telemetry | None = None,
 ) -> Execution | Batch:
     """Return an attempt of each task, to be run together where there is more than one."""
     executions = [
-        Execution(task, registry, library_of, report=report, run_coroutine=run_coroutine, telemetry=telemetry)
+        Execution(task, registry, library_of, report=report, run_coroutine=run_coroutine, tracing=tracing)
         for task in batch
     ]
     return executions[0] if len(executions) == 1 else Batch(executions, registry.of_kind(batch[0].kind))
@@ -74,6 +77,8 @@ def execution_of(
 def _size(task: Task, registry: TaskRegistry) -> int:
     """Return how many tasks are run together with one: 1 where it has to be by itself."""
     registered = registry.of_kind(task.kind)
+    if registered.batch_size == 1:
+        return 1
     is_alone = (
         task.is_suspect
         or task.timeout_s is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 import attrs
@@ -116,7 +115,7 @@ class Claiming:
         return groups
 
     def claimed(self, tasks: Sequence[Task]) -> None:
-        """Take note of what was taken."""
+        """Take note of what was taken, the most urgent first."""
         now = time.monotonic()
         self._was_empty = not tasks
         if not tasks or now > self._marks_until:
@@ -130,11 +129,7 @@ class Claiming:
             return
         self._looked_through.clear()
         self._is_whole = False
-        latest: dict[tuple[str, int], Task] = {}
-        for task in tasks:
-            other = latest.get((task.kind, task.priority))
-            if other is None or _place(other) < _place(task):
-                latest[task.kind, task.priority] = task
+        latest = {(task.kind, task.priority): task for task in tasks}
         for key, task in latest.items():
             lane = self._lanes.get(key)
             if lane is None or (lane.after, lane.after_id) < (task.scheduled_for, task.id):
@@ -193,10 +188,6 @@ class Claiming:
             low_first=low_first,
             with_suspects=with_suspects,
         )
-
-
-def _place(task: Task) -> tuple[datetime, int]:
-    return task.scheduled_for, task.id.int  # compared by the interpreter itself, where ids would take a call each
 
 
 @attrs.frozen(kw_only=True)

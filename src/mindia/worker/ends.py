@@ -17,7 +17,7 @@ from mindia.db.session import ACROSS_TENANTS, Statement
 from mindia.domain.tasks import TaskStatus
 from mindia.errors import SnoozeTask
 from mindia.repositories import task_claims
-from mindia.worker.execution import Execution, Outcome, delay_of, is_final, message_of, traceback_of, type_of
+from mindia.worker.execution import Execution, Key, Outcome, delay_of, is_final, message_of, traceback_of, type_of
 from mindia.worker.reporting import fields
 
 _OUTCOMES = {
@@ -72,7 +72,7 @@ class Ends:
 
     def plan(self, plan: Plan, ended: Sequence[Execution]) -> Callable[[], list[Outcome]]:
         """Add what records ends; return what tells how they came out, in their order, once the plan has run."""
-        outcomes: dict[tuple[UUID, int], Outcome] = {}
+        outcomes: dict[Key, Outcome] = {}
         done = [execution for execution in ended if execution.error is None]
         if done:
             plan.add(
@@ -96,7 +96,7 @@ class Ends:
         self._waited_for = waited_for
 
     def _plan_failure(
-        self, plan: Plan, execution: Execution, error: BaseException, outcomes: dict[tuple[UUID, int], Outcome]
+        self, plan: Plan, execution: Execution, error: BaseException, outcomes: dict[Key, Outcome]
     ) -> None:
         task = execution.task
         if isinstance(error, SnoozeTask):
@@ -131,7 +131,7 @@ class Ends:
         )
 
 
-def _completed(done: Sequence[Execution], ids: Sequence[UUID], outcomes: dict[tuple[UUID, int], Outcome]) -> None:
+def _completed(done: Sequence[Execution], ids: Sequence[UUID], outcomes: dict[Key, Outcome]) -> None:
     if len(ids) < len(done):  # some were taken away meanwhile
         recorded = set(ids)
         done = [execution for execution in done if execution.task.id in recorded]

@@ -41,6 +41,15 @@ class Outcome(Enum):
     """The task was taken away meanwhile: what this attempt says does not count."""
 
 
+Key = tuple[int, int]
+"""Tells an attempt from all others: numbers, which a dict looks up without asking the interpreter."""
+
+
+def key_of(task: Task) -> Key:
+    """Return the key of the attempt that a task was claimed for."""
+    return task.id.int, task.attempt
+
+
 class Execution:
     """An attempt of a task, from its claim to its end.
 
@@ -52,7 +61,7 @@ class Execution:
         result: What its handler returned, as JSON, or None.
         duration_s: How long it took.
         shares_thread: Whether another one of its batch stands for the thread that it takes.
-        telemetry: Where the attempt is told of, or None.
+        tracing: Where the attempt is traced, or None.
     """
 
     def __init__(
@@ -63,10 +72,10 @@ class Execution:
         *,
         report: Report,
         run_coroutine: RunCoroutine,
-        telemetry: Telemetry | None = None,
+        tracing: Telemetry | None = None,
     ) -> None:
         self.task = task
-        self.key = (task.id, task.attempt)
+        self.key = key_of(task)
         self.control = Control()
         self.error: BaseException | None = None
         self.result: str | None = None
@@ -76,7 +85,7 @@ class Execution:
         self._library_of = library_of
         self._report = report
         self._run_coroutine = run_coroutine
-        self.telemetry = telemetry
+        self.tracing = tracing
         self._ended = threading.Lock()
         self._begun_at: float | None = None
         self._future: Future[object] | None = None
@@ -139,9 +148,9 @@ class Execution:
     def _call(self) -> tuple[BaseException | None, str | None]:
         try:
             payload = self.begin()
-            if self.telemetry is None:
+            if self.tracing is None:
                 return None, self._result(payload)
-            with self.telemetry.attempt(self.task):
+            with self.tracing.attempt(self.task):
                 return None, self._result(payload)
         except BaseException as error:
             # A handler may raise anything, SystemExit too: the task has failed. What comes from the keyboard passes.
@@ -247,8 +256,8 @@ class Batch:
         if begun:
             try:
                 handler: Any = self._registered.handler
-                telemetry = self.members[0].telemetry
-                with nullcontext() if telemetry is None else telemetry.attempt(*(each.task for each in begun)):
+                tracing = self.members[0].tracing
+                with nullcontext() if tracing is None else tracing.attempt(*(each.task for each in begun)):
                     returned = list(handler([execution.context() for execution in begun], list(begun.values())))
                 for execution, each in zip(begun, returned, strict=True):
                     outcomes[execution] = _outcome(each)

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from mindia.errors import TaskCancelledError, TaskTimedOutError
-from mindia.worker.execution import Batch, Execution
+from mindia.worker.execution import Batch, Execution, Key
 from mindia.worker.reporting import fields
 
 _CANCEL_S = 1.0
@@ -80,12 +80,12 @@ class Executor:
         self._waiting: SimpleQueue[Execution | Batch | None] = SimpleQueue()
         self._threads = 0
         self._sharing = 0
-        self._hand: dict[tuple[UUID, int], Execution] = {}
-        self._timed: dict[tuple[UUID, int], Execution] = {}
+        self._hand: dict[Key, Execution] = {}
+        self._timed: dict[Key, Execution] = {}
         self.fed_at = 0.0
 
     @property
-    def hand(self) -> dict[tuple[UUID, int], Execution]:
+    def hand(self) -> dict[Key, Execution]:
         """The attempts that are here: those that run, and those that wait for a thread."""
         return self._hand
 

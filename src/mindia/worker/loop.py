@@ -21,7 +21,7 @@ from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, 
 from mindia.worker.batching import execution_of, in_batches, topped_up
 from mindia.worker.claiming import Room
 from mindia.worker.ends import Ends, Recorded, Recorder
-from mindia.worker.execution import Execution, Outcome
+from mindia.worker.execution import Execution, Outcome, key_of
 from mindia.worker.executor import EventLoop, Executor
 from mindia.worker.heap import settled_heap
 from mindia.worker.housekeeping import Housekeeping
@@ -220,7 +220,8 @@ class Worker(Handle):
         if room is not None and len(done.tasks) >= room.limit:
             tasks = topped_up(tasks, rounds, self._runtime.registry)
         # A claim that a crash of the server took back, and that was made again: its attempt goes on here all the while.
-        tasks = [task for task in tasks if (task.id, task.attempt) not in self._executor.hand]
+        tasks = [task for task in tasks if key_of(task) not in self._executor.hand]
+        tracing = self._runtime.tracing
         for batch in in_batches(tasks, self._runtime.registry):
             if self._stopping:
                 break  # what is not begun is put back at the end
@@ -232,7 +233,7 @@ class Worker(Handle):
                     self._library_of,
                     report=presence.report,
                     run_coroutine=self._event_loop.run,
-                    telemetry=self._runtime.telemetry,
+                    tracing=tracing,
                 )
             )
         return len(tasks)

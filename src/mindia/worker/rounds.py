@@ -50,6 +50,11 @@ class Runtime:
     schedules: Sequence[Schedule]
     telemetry: Telemetry | None = None
 
+    @property
+    def tracing(self) -> Telemetry | None:
+        """The telemetry, where somebody has set up tracing by now."""
+        return self.telemetry if self.telemetry is not None and self.telemetry.is_traced else None
+
 
 @attrs.frozen(kw_only=True)
 class Round:
@@ -126,9 +131,10 @@ class Rounds:
         plan.run(self._database)
         if is_idle is not None:
             self._is_idle = is_idle
+        tasks = _in_order(tasks)
         if room is not None:
             self._claiming.claimed(tasks)
-        return Round(tasks=_in_order(tasks), outcomes=outcomes())
+        return Round(tasks=tasks, outcomes=outcomes())
 
     def more(self, tasks: Sequence[Task], *, each: int) -> list[Task]:
         """Take more tasks of the type and tenant of each of these, so that a handler can take them together.

@@ -51,6 +51,11 @@ class Telemetry:
         """Return it, or None where the API is not installed."""
         return cls() if find_spec("opentelemetry") is not None and find_spec("opentelemetry.metrics") else None
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether somebody is told of spans: one for nobody takes as long as all else of a short task."""
+        return self._has_own_tracers or not isinstance(self._global_tracers(), self._stand_in)
+
     @contextmanager
     def attempt(self, task: Task, *others: Task) -> Iterator[None]:
         """Run a block as the span of an attempt, or of several together; what it raises makes it a failed one.
@@ -58,9 +63,6 @@ class Telemetry:
         It is linked to the spans in which the tasks were enqueued, and not their child: those may have ended long ago,
         and one task may have many attempts.
         """
-        if not self._has_own_tracers and isinstance(self._global_tracers(), self._stand_in):
-            yield  # nobody has set up tracing so far, and a span for nobody takes as long as all else of a short task
-            return
         attributes: dict[str, str | int] = {
             "messaging.system": "mindia",
             "messaging.operation.type": "process",
@@ -84,7 +86,11 @@ class Telemetry:
 
     def ended(self, executions: Sequence[Execution], outcomes: Sequence[Outcome]) -> None:
         """Count attempts that have ended."""
+        durations: dict[tuple[str, Outcome], list[float]] = {}
         for execution, outcome in zip(executions, outcomes, strict=True):
-            attributes = {"messaging.destination.name": execution.task.kind, "mindia.outcome": outcome.value}
-            self._ended.add(1, attributes)
-            self._duration.record(execution.duration_s, attributes)
+            durations.setdefault((execution.task.kind, outcome), []).append(execution.duration_s)
+        for (kind, outcome), alike in durations.items():
+            attributes = {"messaging.destination.name": kind, "mindia.outcome": outcome.value}
+            self._ended.add(len(alike), attributes)
+            for duration_s in alike:
+                self._duration.record(duration_s, attributes)

@@ -72,7 +72,7 @@ def run_until_idle(runtime: Runtime) -> WorkReport:
                 runtime.library_of,
                 report=presence.report,
                 run_coroutine=event_loop.run,
-                telemetry=runtime.telemetry,
+                tracing=runtime.tracing,
             )
             current[:] = execution.members
             with _timer(execution.members[0]):
