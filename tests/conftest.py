@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -40,6 +41,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode("utf-8", "replace").decode()) for name, text in report.sections]
     return report
+
+
+def pytest_configure() -> None:
+    """Have no property be wrong for the time that an example takes."""
+    hypothesis.settings.register_profile("mindia", deadline=None)
+    hypothesis.settings.load_profile("mindia")
 
 
 def pytest_collection_finish() -> None:

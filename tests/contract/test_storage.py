@@ -168,7 +168,7 @@ class _MemoryModel(_Model):
         return MemoryStorage()
 
 
-_SETTINGS = settings(max_examples=30, stateful_step_count=25, deadline=None)
+_SETTINGS = settings(max_examples=30, stateful_step_count=25)
 
 TestLocalStorageIsADictionary = _LocalModel.TestCase
 TestMemoryStorageIsADictionary = _MemoryModel.TestCase

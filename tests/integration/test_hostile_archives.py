@@ -192,7 +192,7 @@ def test_more_presets_than_the_limit_are_refused(place: Place, tmp_path: Path) -
         place.app.tenants.import_archive(path, keep_ids=False, max_items=4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_archive_with_a_byte_changed_is_refused_or_is_the_same_tenant(
     quick: Place, tmp_path: Path, data: st.DataObject
@@ -225,7 +225,7 @@ def test_an_archive_with_a_byte_changed_is_refused_or_is_the_same_tenant(
     assert list(map(quick.library.media.read, made)) == list(map(imported.media.read, again))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_archive_that_was_cut_off_is_refused(quick: Place, tmp_path: Path, data: st.DataObject) -> None:
     content = quick.archive.read_bytes()

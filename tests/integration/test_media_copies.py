@@ -231,7 +231,7 @@ CONTENTS = (CAT, samples.wav(seconds=0.1), samples.pdf(["about llamas"]))
 ACTIONS = ("add", "link", "return", "copy", "delete", "delete many", "expire", "remove expired", "remove deleted")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 99), st.booleans()), max_size=25))
 def test_after_any_history_items_have_their_bytes_and_bytes_have_their_items(
     app: Mindia, storage: LocalStorage, host: Host, steps: list[tuple[str, int, bool]]

@@ -279,7 +279,7 @@ def filters_for(draw: st.DrawFn, items: Sequence[Media]) -> dict[str, Any]:
     return {name: draw(choices[name] | st.none() if name == names[0] else choices[name]) for name in names}
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.data())
 def test_any_filters_together_select_what_the_model_says(shelf: Shelf, data: st.DataObject) -> None:
     filters = data.draw(filters_for(shelf.items))
@@ -288,7 +288,7 @@ def test_any_filters_together_select_what_the_model_says(shelf: Shelf, data: st.
     shelf.check(order, data.draw(st.sampled_from([3, 50, 1000])), **filters)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.data())
 def test_any_condition_on_metadata_selects_what_the_model_says(shelf: Shelf, data: st.DataObject) -> None:
     """One condition, on values that are there."""
@@ -735,7 +735,7 @@ def test_a_refused_filter_costs_no_statement(trusting: Mindia) -> None:
             nobody.media.find(**{name: wrongs[0]})
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(
     st.dictionaries(
         st.sampled_from([*FITS, "colour"]),

@@ -137,7 +137,7 @@ def test_the_whole_item_is_read_where_no_part_is_asked_for(stored: Stored, by_id
 NEAR = st.sampled_from([0, 1, 4095, 4096, 8191, 8192, 8193, 65_536, 80_043, 80_044, 80_045, 10**6])
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(start=NEAR | st.integers(0, 90_000), length=st.none() | NEAR | st.integers(0, 90_000))
 def test_any_part_that_is_read_is_the_slice_of_the_bytes(stored: Stored, start: int, length: int | None) -> None:
     assert len(stored.content) == 80_044
@@ -161,7 +161,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(STEPS)
 def test_an_open_item_is_a_file_like_any_other(stored: Stored, steps: list[tuple[Any, ...]]) -> None:
     like = io.BytesIO(stored.content)

@@ -149,7 +149,7 @@ def test_what_is_stored_is_what_the_source_gave(
             source.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(0, 2_000), max_size=12),
     kind=st.sampled_from([bytes, bytearray, memoryview]),

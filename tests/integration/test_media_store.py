@@ -466,7 +466,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(max_size=9), JSON, max_size=4))
 def test_metadata_is_read_as_it_was_returned(library: Library, metadata: dict[str, Any]) -> None:
     staged = library.media.stage(samples.image(width=8, height=8))

@@ -339,7 +339,7 @@ def take(app: Mindia, library: Library, step: Step) -> None:
             app.tenants.reactivate(library.tenant_id)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     histories=st.lists(
         st.tuples(st.sampled_from(["alone", "in a transaction", "rolled back"]), st.lists(STEPS, max_size=6)),

@@ -140,7 +140,7 @@ def test_a_query_that_is_too_long_and_an_unknown_kind_are_refused(library: Libra
         library.search("cat", kind="picture")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=st.one_of(st.text(min_size=1, max_size=40), st.text(alphabet="\"'-|&!():*<> orand\\%_", min_size=1)))
 def test_no_query_is_an_error_of_the_database(library: Library, query: str) -> None:
     if query.replace("\0", " ").strip():

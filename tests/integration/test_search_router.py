@@ -91,7 +91,7 @@ def _fits(item: Item, filters: dict[str, Any]) -> bool:
     )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(filters=FILTERS, seed=st.integers(0, 10_000), limit=st.integers(1, 100), some=st.randoms())
 def test_what_is_found_by_vector_is_what_comparing_everything_finds(
     filled: Filled, filters: dict[str, Any], seed: int, limit: int, some: Any
@@ -109,7 +109,7 @@ def test_what_is_found_by_vector_is_what_comparing_everything_finds(
     assert [result.vector_rank for result in found] == sorted(result.vector_rank or 0 for result in found)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     filters=FILTERS,
     word=st.sampled_from(WORDS),

@@ -399,7 +399,7 @@ def test_a_range_of_what_was_something_else_is_the_whole(served: Served, shared:
         assert (answer.status, answer.body) == (200, shared.content)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(
     st.one_of(
         st.text(string.digits + "-,=bytes ", max_size=12).map("bytes=".__add__),
@@ -816,7 +816,7 @@ def signed(expires_at: int = 4_000_000_000) -> tuple[str, SignedUrl]:
     return f"https://example.org/media/{TENANT}/{ITEM}/cat.jpg?{urlencode(query)}", granted
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500, derandomize=True)
 @given(
     st.one_of(
         st.text(max_size=60),
@@ -832,7 +832,7 @@ def test_no_text_that_nobody_has_signed_is_taken_for_a_signed_url(text: str) -> 
         signed_urls.verify(text, settings=TRUSTING)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500, derandomize=True)
 @given(
     at=st.integers(0, 300),
     removed=st.integers(0, 3),

@@ -270,7 +270,7 @@ def both(
         yield app, other
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(items=st.lists(said, max_size=6))
 def test_whatever_is_said_about_items_arrives_as_it_was(
     both: tuple[Mindia, Mindia], tmp_path: Path, items: list[Said]

@@ -352,7 +352,7 @@ def test_a_large_video_is_not_read_into_memory(tmp_path: Path) -> None:
 SMALL = {name: make(name) for name in EVERY}
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(SMALL)),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
