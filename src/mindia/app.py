@@ -62,7 +62,7 @@ from mindia.services.search_router import SearchRouter
 from mindia.services.spaces import Spaces
 from mindia.services.statistics import Statistics
 from mindia.services.task_queue import TaskQueue
-from mindia.storage.base import BatchStorage, Storage
+from mindia.storage.base import Storage, batches_of
 from mindia.storage.local import LocalStorage
 from mindia.worker.handlers import register_builtin
 from mindia.worker.registry import Handler, ProcessHandler, TaskRegistry
@@ -261,7 +261,7 @@ class Mindia(Handle):
             flights=Flights(),
             prober=self._prober,
             storage=self.storage,
-            batches=self.storage if isinstance(self.storage, BatchStorage) else None,
+            batches=batches_of(self.storage),
             embedder=self._embedder,
             describer=self._describer,
             spaces=self._spaces,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from types import FrameType
+from typing import Any, BinaryIO, LiteralString
 
 import psycopg
 import pytest
@@ -17,6 +19,7 @@ from tests.integration.shared_bytes import QUICK, check_every_item_reads
 
 import mindia
 from mindia import Library, LocalStorage, Mindia, Quota, Settings, Tenant
+from mindia.db._cursor import OwnCursor
 from mindia.errors import QuotaExceededError, StorageUnavailableError
 from mindia.storage.base import NewObject
 from mindia.testing import samples
@@ -243,3 +246,127 @@ os.fsync = dying
 with mindia.connect(sys.argv[1], storage=mindia.LocalStorage(sys.argv[2])) as app:
     app.library(uuid.UUID(sys.argv[3])).media.add(Path(sys.argv[4]))
 """
+
+
+class _Upper(LocalStorage):
+    """Stores pictures only once they have been seen."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.seen: list[str] = []
+
+    def put(self, bucket: str, key: str, source: BinaryIO, **more: Any) -> None:
+        self.seen.append(key)
+        super().put(bucket, key, source, **more)
+
+
+class _Wrapper:
+    """Hands on what it does not do itself."""
+
+    def __init__(self, inner: LocalStorage) -> None:
+        self._inner = inner
+        self.seen: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def put(self, bucket: str, key: str, source: BinaryIO, **more: Any) -> None:
+        self.seen.append(key)
+        self._inner.put(bucket, key, source, **more)
+
+
+@pytest.mark.parametrize("kind", ["subclass", "wrapper"])
+def test_a_store_with_a_put_of_its_own_is_not_passed_by(
+    database_url: str, tmp_path: Path, tenant: Tenant, kind: str
+) -> None:
+    storage: Any = _Upper(tmp_path / "own") if kind == "subclass" else _Wrapper(LocalStorage(tmp_path / "own"))
+    with mindia.connect(database_url, storage=storage) as app:
+        library = app.library(tenant)
+        keys = [library.media.add(PICTURE).s3_key, library.media.add(library.media.stage(PICTURE)).s3_key]
+        keys += [result.media.s3_key for result in library.media.add_many([PICTURE] * 3) if result.media is not None]
+
+        assert storage.seen == keys
+        assert len(check_every_item_reads(library)) == 5
+
+
+def test_where_the_statement_cannot_be_taken_back_the_connection_is_closed(
+    storage: SlowDisk, tenant: Tenant, host: Host, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(cursor: OwnCursor[Any], query: Any, *arguments: Any) -> Any:
+        if query == b"rollback":
+            raise TypeError("no memory for that")
+        return psycopg.Cursor.execute(cursor, query, *arguments)
+
+    monkeypatch.setattr(OwnCursor, "execute", execute)
+    with mindia.connect(database_url, storage=storage, settings=QUICK) as app:
+        library = app.library(tenant)
+        storage.before = fail
+        with pytest.raises(TypeError):
+            library.media.add(PICTURE)
+
+        assert counted(host, "images", tenant) == 0
+        assert listed(storage, tenant.s3_bucket) == {}
+        storage.before = int
+        library.media.add(PICTURE)
+        assert len(check_every_item_reads(library)) == 1
+
+
+_SENDING = ("mindia/db/session.py", "contextlib.py")
+_ADDING = (*_SENDING, "mindia/services/", "mindia/storage/", "mindia/repositories/media_add.py")
+
+
+class _Interrupting:
+    """Raises KeyboardInterrupt in a step of our code, or counts the steps."""
+
+    def __init__(self, traced: Sequence[str], at: int | None = None) -> None:
+        self._traced = traced
+        self._at = at
+        self.steps = 0
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        if not any(part in frame.f_code.co_filename for part in self._traced):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.steps += 1
+            if self.steps == self._at:
+                raise KeyboardInterrupt
+        return self
+
+    def run(self, work: Callable[[], object]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            work()
+        finally:
+            sys.settrace(before)
+
+
+def test_an_interrupt_at_any_moment_leaves_no_item_without_its_bytes(database_url: str, tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "objects")
+    chance = random.Random(20_261_127)
+    with mindia.connect(database_url, storage=storage) as app:
+        tenant = app.tenants.create("Acme")
+
+    def steps(traced: Sequence[str], at: int | None = None) -> int:
+        # An application of its own: what is interrupted within the pool may keep a connection.
+        with mindia.connect(database_url, storage=storage, settings=QUICK) as app:
+            media = app.library(tenant).media
+            media.add(PICTURE)  # connects
+            interrupting = _Interrupting(traced, at)
+            try:
+                interrupting.run(lambda: media.add(PICTURE))
+            except KeyboardInterrupt:
+                assert interrupting.steps == at
+            return interrupting.steps
+
+    for traced in (_ADDING, _SENDING):
+        moments = chance.sample(range(1, steps(traced)), 40)
+        assert sum(steps(traced, at) == at for at in moments) > 30
+
+    with mindia.connect(database_url, storage=storage, settings=QUICK) as app:
+        library = app.library(tenant)
+        items = check_every_item_reads(library)
+        sweep_all(app)
+        assert check_every_item_reads(library) == items
+        assert set(listed(storage, tenant.s3_bucket)) == {item.s3_key for item in items}

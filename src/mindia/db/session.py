@@ -168,10 +168,12 @@ class Session:
                 return [[] if cursor.rownumber is None else cursor.fetchall()]
         with ExitStack() as stack:
             cursors = [stack.enter_context(own_cursor(self.connection, statement.row)) for statement in statements]
-            with _pipelined(self.connection), self._along_with(meanwhile):
-                self.bind()
+
+            def send() -> None:
                 for cursor, statement in zip(cursors, statements, strict=True):
                     cursor.execute(self._compose(statement.query), statement.parameters)
+
+            self._send(send, meanwhile)
             return [[] if cursor.rownumber is None else cursor.fetchall() for cursor in cursors]
 
     def ask(self, batch: Batch[T]) -> T:
@@ -226,25 +228,32 @@ class Session:
         if self._binding is None and meanwhile is None:
             cursor.execute(self._compose(query), parameters)
             return
-        with _pipelined(self.connection), self._along_with(meanwhile):
-            self.bind()
-            cursor.execute(self._compose(query), parameters)
+        self._send(lambda: cursor.execute(self._compose(query), parameters), meanwhile)
 
-    @contextmanager
-    def _along_with(self, meanwhile: Callable[[], None] | None) -> Iterator[None]:
-        """Do something else once the statements of a pipeline have been sent; where it raises, they are undone."""
-        if meanwhile is None:
-            yield
-            return
+    def _send(self, send: Callable[[], object], meanwhile: Callable[[], None] | None) -> None:
+        """Bind the transaction, send statements, and do something else while the server is at work.
+
+        All of it is undone where anything raises.
+        """
+        with _pipelined(self.connection):
+            try:
+                self.bind()
+                send()
+                if meanwhile is not None:
+                    meanwhile()
+            except BaseException:
+                if self._statements_left is not None:
+                    self._undo()  # no one else does: the end of the pipeline commits
+                raise
+
+    def _undo(self) -> None:
         try:
-            yield
-            meanwhile()
-        except BaseException:
-            if self._statements_left is not None:
-                # No one else would: the end of the pipeline commits.
-                with suppress(psycopg.Error):
-                    self.connection.execute(b"rollback")
-            raise
+            with own_cursor(self.connection, tuple) as cursor:
+                cursor.execute(b"rollback")
+        except BaseException as error:
+            self.connection.close()  # which undoes it, too
+            if not isinstance(error, psycopg.Error):
+                raise
 
     def _compose(self, query: LiteralString) -> bytes:
         return composed(query, self._facts)

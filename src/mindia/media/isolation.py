@@ -247,7 +247,7 @@ class ParserPool:
             while len(self._free) < 2 and len(self._children) <= self._settings.parser_processes:
                 child = ParserProcess(self._settings.parser_memory_bytes)
                 self._children.add(child)
-                self._free.append(child)
+                self._free.appendleft(child)
             return self._free.pop()
 
     def _give_back(self, child: ParserProcess) -> None:

@@ -97,7 +97,7 @@ def stage(context: TenantContext, incoming: Received, *, sanitize: bool, slot: S
         MediaError: The bytes are not what can be taken in.
         StorageError: The object store failed.
     """
-    with staging(context, incoming, sanitize=sanitize, slot=slot) as begun:
+    with staging(context, incoming, sanitize=sanitize, slot=slot, at_once=True) as begun:
         return begun.staged
 
 
@@ -117,18 +117,24 @@ class Staging:
 
 @contextmanager
 def staging(
-    context: TenantContext, incoming: Received, *, sanitize: bool, slot: Slot | None = None
+    context: TenantContext,
+    incoming: Received,
+    *,
+    sanitize: bool,
+    slot: Slot | None = None,
+    at_once: bool = False,
 ) -> Iterator[Staging]:
     """Do what `stage` does, and let the caller choose when to wait for the disk, where a store has it wait.
 
-    The end of the block waits for it, too; where the block raises before that, nothing stays in such a store.
+    The end of the block waits for it, too; where the block raises before that, nothing stays in such a store. A caller
+    who has nothing to do meanwhile wants it `at_once`: then it is waited for while the parser is at work.
     """
     with ExitStack() as stack:
-        yield _begun(context, incoming, stack, sanitize=sanitize, slot=slot)
+        yield _begun(context, incoming, stack, sanitize=sanitize, slot=slot, at_once=at_once)
 
 
 def _begun(
-    context: TenantContext, incoming: Received, stack: ExitStack, *, sanitize: bool, slot: Slot | None
+    context: TenantContext, incoming: Received, stack: ExitStack, *, sanitize: bool, slot: Slot | None, at_once: bool
 ) -> Staging:
     spooled = incoming.spooled
     if not sanitize and context.scan is None:
@@ -145,7 +151,8 @@ def _begun(
                 settings=incoming.settings,
             ) as pending:
                 if pending is not None:
-                    return _begun_while_probing(context, incoming, found, slot or _slot(context), pending, stack)
+                    slot = slot or _slot(context)
+                    return _begun_while_probing(context, incoming, found, slot, pending, stack, at_once=at_once)
     probed = context.prober.probe(
         spooled.file,
         size=spooled.size,
@@ -254,6 +261,8 @@ def _begun_while_probing(
     slot: Slot,
     pending: Pending,
     stack: ExitStack,
+    *,
+    at_once: bool,
 ) -> Staging:
     """Store bytes while their parser is at work on them; where it refuses them, they are removed again.
 
@@ -262,6 +271,8 @@ def _begun_while_probing(
     spooled = incoming.spooled
     settle = _storing(context, slot, incoming, spooled, found.content_type, stack)
     try:
+        if at_once and settle is not None:
+            settle()
         staged = Accepted(incoming=incoming, probed=pending.result(), spooled=spooled).at(slot)
     except BaseException:
         _discard(context, slot, found.kind)

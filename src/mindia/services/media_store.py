@@ -133,7 +133,8 @@ class MediaStore(MediaStreams):
                 found = adding.add_duplicate(context, incoming, addition)
                 if found is not None:
                     return found
-            with ingest.staging(context, incoming, sanitize=sanitize) as begun:
+            at_once = addition.on_duplicate is not OnDuplicate.STORE
+            with ingest.staging(context, incoming, sanitize=sanitize, at_once=at_once) as begun:
                 staged = begun.staged
                 try:
                     added = adding.add_staged(context, staged, addition, settle=begun.settle)

@@ -79,17 +79,24 @@ def published(bucket: str, unfinished: Sequence[Unfinished]) -> Iterator[Callabl
     """
     moved: list[Unfinished] = []
     is_synced = False
+    failure: BaseException | None = None
 
     def sync() -> None:
-        nonlocal is_synced
+        nonlocal is_synced, failure
         if is_synced:
             return
-        for each in moved:
-            with typed(bucket, each.key):
-                os.fsync(each.file)
-        for each in {each.key.rpartition("/")[0]: each for each in unfinished}.values():
-            with typed(bucket, each.key):
-                os.fsync(each.folder)
+        if failure is not None:
+            raise failure  # a system may tell of lost bytes only once
+        try:
+            for each in moved:
+                with typed(bucket, each.key):
+                    os.fsync(each.file)
+            for each in {each.key.rpartition("/")[0]: each for each in unfinished}.values():
+                with typed(bucket, each.key):
+                    os.fsync(each.folder)
+        except BaseException as error:
+            failure = error
+            raise
         is_synced = True
 
     try:

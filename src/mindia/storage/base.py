@@ -145,6 +145,19 @@ class BatchStorage(Storage, Protocol):
         ...
 
 
+def batches_of(storage: Storage) -> BatchStorage | None:
+    """Return a store as one that takes several objects at once, unless that would pass by a `put` of its own.
+
+    That of a subclass is one, and that of a wrapper which hands on what it does not have.
+    """
+    for each in type(storage).__mro__:
+        if "putting" in vars(each):
+            return storage if isinstance(storage, BatchStorage) else None
+        if "put" in vars(each):
+            return None
+    return None
+
+
 @attrs.frozen
 class UploadForm:
     """What a browser posts to store an object: `multipart/form-data` of all fields, and then a field `file`.

@@ -39,7 +39,7 @@ class LocalStorage:
 
     An object is written beside its place and moved there; it and its folder are synced. Who writes the same object at
     the same time waits, in other processes too. No symbolic link below the root is followed. Since objects are files in
-    folders, the keys `a` and `a/b` exclude each other. A subclass that overrides `put` overrides `putting`, too.
+    folders, the keys `a` and `a/b` exclude each other.
 
     Args:
         root: The folder; made where it is missing.

@@ -35,25 +35,24 @@ def topped_up(tasks: Sequence[Task], rounds: Rounds, registry: TaskRegistry) -> 
 
 def in_batches(tasks: Sequence[Task], registry: TaskRegistry) -> Iterator[list[Task]]:
     """Yield tasks in their order, with each those behind it that its handler takes together with it."""
-    together: set[UUID] = set()
+    yielded: set[int] = set()
     for at, task in enumerate(tasks):
-        size = _size(task, registry)
-        if size == 1:
-            yield [task]
+        if task.id.int in yielded:
             continue
-        if task.id in together:
-            continue
+        yielded.add(task.id.int)
         batch = [task]
-        for other in tasks[at + 1 :]:
-            if len(batch) == size:
-                break
-            if (
-                (other.kind, other.tenant_id) == (task.kind, task.tenant_id)
-                and other.id not in together
-                and _size(other, registry) > 1
-            ):
-                together.add(other.id)
-                batch.append(other)
+        size = _size(task, registry)
+        if size > 1:
+            for other in tasks[at + 1 :]:
+                if len(batch) == size:
+                    break
+                if (
+                    other.id.int not in yielded
+                    and (other.kind, other.tenant_id) == (task.kind, task.tenant_id)
+                    and _size(other, registry) > 1
+                ):
+                    yielded.add(other.id.int)
+                    batch.append(other)
         yield batch
 
 
