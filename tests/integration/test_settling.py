@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests.integration.media_rows import sweep_all
+from tests.integration.processes import wait_until
 from tests.integration.shared_bytes import QUICK, check_every_item_reads
 
 import mindia
@@ -87,6 +88,11 @@ def way(request: pytest.FixtureRequest, app: Mindia, library: Library, tenant: T
 
         return add
     return lambda: library.media.add(PICTURE, on_duplicate=request.param)
+
+
+def backend_of(app: Mindia) -> int:
+    with app.transaction() as here:
+        return here.connection.info.backend_pid
 
 
 def fail() -> None:
@@ -171,17 +177,35 @@ def test_what_the_server_refuses_meanwhile_is_not_stored(
     check_nothing_is_left(library, storage, tenant, host)
 
 
+@pytest.mark.parametrize("server_first", [True, False], ids=["the server first", "the disk first"])
 def test_where_both_fail_it_is_the_disk_that_is_told_of(
-    app: Mindia, library: Library, storage: SlowDisk, tenant: Tenant, host: Host, caplog: pytest.LogCaptureFixture
+    app: Mindia,
+    library: Library,
+    storage: SlowDisk,
+    tenant: Tenant,
+    host: Host,
+    caplog: pytest.LogCaptureFixture,
+    server_first: bool,
 ) -> None:
+    def has_refused() -> bool:
+        waits = "wait_event = 'ClientRead' and query like '%%use_quota%%' and pid = %s"
+        return host.execute(f"select from pg_stat_activity where {waits}", (backend,)).rowcount > 0
+
+    def wait_and_fail() -> None:
+        if server_first:
+            wait_until(has_refused)
+        fail()
+
     app.tenants.set_quota(tenant.id, Quota(max_items=0))
-    storage.before = fail
+    backend = backend_of(app)
+    storage.before = wait_and_fail
 
     with pytest.raises(StorageUnavailableError):
         library.media.add(PICTURE)
 
     check_nothing_is_left(library, storage, tenant, host)
     assert [record for record in caplog.records if record.name.startswith("psycopg")] == []
+    assert backend_of(app) == backend, "the connection is of use still"
 
 
 def test_a_connection_that_is_lost_meanwhile_makes_one_item(

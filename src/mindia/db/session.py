@@ -248,12 +248,13 @@ class Session:
 
     def _undo(self) -> None:
         try:
-            with own_cursor(self.connection, tuple) as cursor:
+            # An error of the driver is that of a statement before, which the server has undone with all others, or
+            # that of a connection that is gone, which undoes them.
+            with suppress(psycopg.Error), own_cursor(self.connection, tuple) as cursor:
                 cursor.execute(b"rollback")
-        except BaseException as error:
-            self.connection.close()  # which undoes it, too
-            if not isinstance(error, psycopg.Error):
-                raise
+        except BaseException:
+            self.connection.close()  # so that they cannot be committed
+            raise
 
     def _compose(self, query: LiteralString) -> bytes:
         return composed(query, self._facts)

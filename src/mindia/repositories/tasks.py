@@ -24,7 +24,7 @@ CLAIMED: LiteralString = """
 t.id, t.tenant_id, t.kind, t.payload, t.priority, t.retry_count, t.max_retries, t.attempt, t.created_at,
 t.scheduled_for, t.started_at, t.error_message, t.initiated_by, t.dedup_key, t.timeout_s, t.is_suspect, t.trace_context
 """
-"""The same for `claimed`: without those that have one value in all tasks that were just taken, or tell of the kind."""
+"""The same for `claimed`: without what all that were just taken have in common, and what follows from the kind."""
 
 # A commit that notifies takes a lock that all of them share: so only where a worker says that it waits.
 _WAKE: LiteralString = """

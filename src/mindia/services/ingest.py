@@ -161,7 +161,7 @@ def _begun(
         settings=incoming.settings,
     )
     accepted = accept(context, incoming, probed, sanitize=sanitize)
-    return _begun_in(slot or _slot(context), context, accepted, stack)
+    return _begun_in(context, accepted, slot or _slot(context), stack)
 
 
 def _slot(context: TenantContext) -> Slot:
@@ -214,7 +214,7 @@ def store(context: TenantContext, accepted: Accepted) -> Staged:
         StorageError: The object store failed.
     """
     with ExitStack() as stack:
-        return _begun_in(_slot(context), context, accepted, stack).staged
+        return _begun_in(context, accepted, _slot(context), stack).staged
 
 
 def store_all(context: TenantContext, storage: BatchStorage, accepted: Sequence[Accepted]) -> list[Staged]:
@@ -249,7 +249,7 @@ def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: 
     )
 
 
-def _begun_in(slot: Slot, context: TenantContext, accepted: Accepted, stack: ExitStack) -> Staging:
+def _begun_in(context: TenantContext, accepted: Accepted, slot: Slot, stack: ExitStack) -> Staging:
     settle = _storing(context, slot, accepted.incoming, accepted.spooled, accepted.probed.content_type, stack)
     return Staging(staged=accepted.at(slot), settle=settle)
 

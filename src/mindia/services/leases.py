@@ -158,7 +158,7 @@ class StagingLeases:
     def putting(
         self, storage: BatchStorage, slots: Sequence[Slot], objects: Sequence[NewObject], *, region: str | None = None
     ) -> Iterator[Callable[[], None]]:
-        """Store several small ones, which are one tenant's; where this raises, none of them stays in the store.
+        """Store several small ones, which are one tenant's, around a block, as `BatchStorage.putting` does.
 
         Args:
             storage: Where.
