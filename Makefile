@@ -24,6 +24,9 @@ HOME_FOLDER ?= .mindia
 CORES = import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 PYTEST_ARGS ?= -n $$(($$($(RUN) -c '$(CORES)') + 1)) --dist loadfile -m "not slow"
 
+# Tests start hundreds of interpreters, each of which would compile all of the library anew: half of their time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test slow s3-server check format docs aio pictures bench clean
 .DELETE_ON_ERROR:
 
