@@ -91,9 +91,8 @@ def shared() -> Iterator[ParserPool]:
 
 
 def probe(prober: Prober, content: bytes, filename: str, **settings: Any) -> Probed:
-    return prober.probe(
-        io.BytesIO(content), size=len(content), filename=filename, declared=None, settings=Settings(**settings)
-    )
+    unprobed = Unprobed(file=io.BytesIO(content), size=len(content), filename=filename)
+    return prober.probe(unprobed, settings=Settings(**settings))
 
 
 def children(pool: ParserPool) -> list[int]:
@@ -205,7 +204,8 @@ def test_a_file_that_waits_on_disk_is_read_from_its_beginning_and_keeps_its_posi
         file.write(content)
         file.flush()
         settings = Settings(spool_memory_bytes=1000)
-        found = shared.probe(file, size=len(content), filename="tone.wav", declared=None, settings=settings)
+        unprobed = Unprobed(file=file, size=len(content), filename="tone.wav")
+        found = shared.probe(unprobed, settings=settings)
         assert found == probe(InProcessProber(), content, "tone.wav")
         assert file.tell() == len(content)
 
@@ -343,10 +343,11 @@ def test_a_file_for_which_a_child_has_no_memory_left_is_read_by_a_new_one(pool: 
 
 
 def test_a_declared_type_of_any_length_is_a_contradiction_and_no_crash(shared: ParserPool) -> None:
-    file = io.BytesIO(FILES["still.png"])
+    content = FILES["still.png"]
     for declared in ("image/png" * 30_000, "x" * 300_000):
+        unprobed = Unprobed(file=io.BytesIO(content), size=len(content), filename="x", declared=declared)
         with pytest.raises(TypeMismatchError, match="was declared as"):
-            shared.probe(file, size=len(FILES["still.png"]), filename="x", declared=declared, settings=Settings())
+            shared.probe(unprobed, settings=Settings())
 
 
 # Several at once
@@ -364,11 +365,7 @@ def apart(prober: Prober, files: Sequence[Unprobed]) -> list[Probed | type[Mindi
     found: list[Probed | type[MindiaError]] = []
     for file in files:
         try:
-            found.append(
-                prober.probe(
-                    file.file, size=file.size, filename=file.filename, declared=file.declared, settings=Settings()
-                )
-            )
+            found.append(prober.probe(file, settings=Settings()))
         except MindiaError as error:
             found.append(type(error))
     return found

@@ -16,7 +16,7 @@ from mindia import Settings
 from mindia.domain.media import ImageFacts, Location
 from mindia.errors import InvalidError
 from mindia.media.exif import MAX_CAMERA_CHARS, PREFIX, Exif, only_orientation
-from mindia.media.probe import probe
+from mindia.media.probe import Unprobed, probe
 from mindia.testing import samples
 
 SYDNEY = Location(latitude=-33.8567844, longitude=151.2152967, altitude=-12.5)
@@ -25,9 +25,8 @@ PLACE: dict[int, Any] = {1: "N", 2: (48.0, 51.0, 24.0), 3: "E", 4: (2.0, 21.0, 3
 
 
 def facts(content: bytes, **settings: Any) -> ImageFacts:
-    found = probe(
-        io.BytesIO(content), size=len(content), filename="x", declared=None, settings=Settings(**settings)
-    ).facts
+    unprobed = Unprobed(file=io.BytesIO(content), size=len(content), filename="x")
+    found = probe(unprobed, settings=Settings(**settings)).facts
     assert isinstance(found, ImageFacts)
     return found
 

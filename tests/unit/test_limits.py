@@ -12,7 +12,7 @@ import pytest
 from mindia import Settings
 from mindia.domain.media import Facts
 from mindia.errors import MediaError, TooLargeError
-from mindia.media.probe import probe
+from mindia.media.probe import Unprobed, probe
 from mindia.testing import samples
 
 VIDEOS: dict[str, dict[str, Any]] = {
@@ -36,9 +36,8 @@ SOUNDS: dict[str, dict[str, Any]] = {
 
 
 def facts(content: bytes, **settings: Any) -> Facts:
-    return probe(
-        io.BytesIO(content), size=len(content), filename="x", declared=None, settings=Settings(**settings)
-    ).facts
+    unprobed = Unprobed(file=io.BytesIO(content), size=len(content), filename="x")
+    return probe(unprobed, settings=Settings(**settings)).facts
 
 
 @pytest.mark.parametrize("name", VIDEOS)

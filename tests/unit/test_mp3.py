@@ -11,11 +11,11 @@ import pytest
 from mindia import Settings
 from mindia.domain.media import AudioFacts
 from mindia.errors import CorruptMediaError
-from mindia.media.probe import probe
+from mindia.media.probe import Unprobed, probe
 
 
 def audio_facts(content: bytes) -> AudioFacts:
-    found = probe(io.BytesIO(content), size=len(content), filename="x", declared=None, settings=Settings()).facts
+    found = probe(Unprobed(file=io.BytesIO(content), size=len(content), filename="x"), settings=Settings()).facts
     assert isinstance(found, AudioFacts)
     return found
 

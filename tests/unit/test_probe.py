@@ -34,16 +34,15 @@ from mindia.errors import (
     TypeMismatchError,
     UnsupportedTypeError,
 )
-from mindia.media.probe import Probed, check_facts, probe
+from mindia.media.probe import Probed, Unprobed, check_facts, probe
 from mindia.media.sniff import ALLOWED, MediaType
 from mindia.media.video import probe_av
 from mindia.testing import samples
 
 
 def probed(content: bytes, filename: str = "x", *, declared: str | None = None, **settings: Any) -> Probed:
-    return probe(
-        io.BytesIO(content), size=len(content), filename=filename, declared=declared, settings=Settings(**settings)
-    )
+    unprobed = Unprobed(file=io.BytesIO(content), size=len(content), filename=filename, declared=declared)
+    return probe(unprobed, settings=Settings(**settings))
 
 
 def facts(content: bytes, filename: str = "x", **settings: Any) -> Facts:
@@ -773,7 +772,7 @@ def test_the_file_is_read_from_its_beginning_wherever_it_stands() -> None:
     file = io.BytesIO(content)
     file.seek(100)
 
-    found = probe(file, size=len(content), filename="x", declared=None, settings=Settings())
+    found = probe(Unprobed(file=file, size=len(content), filename="x"), settings=Settings())
 
     assert found.facts == ImageFacts(width=64, height=48)
 

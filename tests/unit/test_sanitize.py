@@ -24,7 +24,7 @@ from mindia import Settings
 from mindia.domain.media import Facts
 from mindia.errors import CorruptMediaError
 from mindia.media import _isobmff
-from mindia.media.probe import probe
+from mindia.media.probe import Unprobed, probe
 from mindia.media.sanitize import SANITIZED, Sanitized, sanitize
 from mindia.media.sniff import ALLOWED
 from mindia.testing import samples
@@ -78,7 +78,7 @@ def clean(name: str, **options: Any) -> tuple[bytes, bytes]:
 
 
 def facts(content: bytes) -> Facts:
-    return probe(io.BytesIO(content), size=len(content), filename="x", declared=None, settings=Settings()).facts
+    return probe(Unprobed(file=io.BytesIO(content), size=len(content), filename="x"), settings=Settings()).facts
 
 
 def size_of(content: bytes) -> tuple[int, int]:

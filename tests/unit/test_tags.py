@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mindia import Settings
 from mindia.domain.media import AudioFacts, DocumentFacts, Facts
-from mindia.media.probe import probe
+from mindia.media.probe import Unprobed, probe
 from mindia.media.text import decoded, one_line
 from mindia.testing import samples
 
@@ -31,7 +31,7 @@ FORMATS: dict[str, tuple[str, str]] = {
 
 
 def facts(content: bytes) -> Facts:
-    return probe(io.BytesIO(content), size=len(content), filename="x", declared=None, settings=Settings()).facts
+    return probe(Unprobed(file=io.BytesIO(content), size=len(content), filename="x"), settings=Settings()).facts
 
 
 def tags(content: bytes) -> tuple[str | None, str | None, str | None]:

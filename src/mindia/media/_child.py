@@ -23,7 +23,7 @@ from mindia.domain.transformations import Transformation
 from mindia.errors import InvalidError, MediaError, MissingExtraError, TooLargeError
 from mindia.media.deriving import derive
 from mindia.media.pictures import pictures
-from mindia.media.probe import probe
+from mindia.media.probe import Unprobed, probe
 from mindia.media.tracks import tracks
 
 _MAX_REQUEST = 1 << 16
@@ -163,7 +163,10 @@ def _answer_for(request: dict[str, Any], files: Iterator[BinaryIO], memory_bytes
         if "tracks" in request:
             found = attrs.asdict(tracks(file, filename=filename, settings=settings))
             return {"tracks": found | {"frame_rate": str(found["frame_rate"])}}
-        probed = probe(file, size=request["size"], filename=filename, declared=request["declared"], settings=settings)
+        probed = probe(
+            Unprobed(file=file, size=request["size"], filename=filename, declared=request["declared"]),
+            settings=settings,
+        )
     except MissingExtraError as error:
         return {"missing": error.args[0], "extra": error.extra}
     except (MediaError, InvalidError) as error:

@@ -55,28 +55,22 @@ class ParserPool:
         self._children: set[ParserProcess] = set()
         self._places = threading.BoundedSemaphore(self._settings.parser_processes)
 
-    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
+    def probe(self, file: Unprobed, *, settings: Settings) -> Probed:
         """Find out type and facts of a file, as `mindia.media.probe.probe` does.
 
         Args:
-            file: Seekable; has a file descriptor where it is larger than `Settings.spool_memory_bytes`.
-            size: In bytes.
-            filename: For its extension and for messages.
-            declared: The type that the client says, or None.
+            file: Has a file descriptor where it is larger than `Settings.spool_memory_bytes`.
             settings: Limits of this file, and what is read of it.
 
         Raises:
             MediaError: As `probe`; a parser that crashes or exceeds its limits is an error of the file, too.
             ParserUnavailableError: No child can be started.
         """
-        more = {"declared": _declared(declared)}
-        with self._begin([Source(file, size)], more, filename=filename, settings=settings) as pending:
+        with self._begin_with(file, settings) as pending:
             return pending.result()
 
     @contextmanager
-    def begin(
-        self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings
-    ) -> Iterator[_Pending | None]:
+    def begin(self, file: Unprobed, *, settings: Settings) -> Iterator[_Pending | None]:
         """Begin with what `probe` does, so that the caller can do something else meanwhile.
 
         Gives what waits for the answer; what `probe` raises is raised by both. None where others are at work: a place
@@ -88,12 +82,15 @@ class ParserPool:
             if not has_begun or len(self._free) < len(self._children):
                 yield None
                 return
-            more = {"declared": _declared(declared)}
-            with self._begin([Source(file, size)], more, filename=filename, settings=settings) as pending:
+            with self._begin_with(file, settings) as pending:
                 yield pending
         finally:
             if has_begun:
                 only.release()
+
+    def _begin_with(self, file: Unprobed, settings: Settings) -> _Pending:
+        more = {"declared": _declared(file.declared)}
+        return self._begin([Source(file.file, file.size)], more, filename=file.filename, settings=settings)
 
     def probe_all(self, files: Sequence[Unprobed], *, settings: Settings) -> list[Probed | errors.MindiaError]:
         """Find out type and facts of a few small files, for which one child is asked once.
@@ -126,9 +123,7 @@ class ParserPool:
     def _probed(self, file: Unprobed, answer: dict[str, Any] | None, settings: Settings) -> Probed | errors.MindiaError:
         try:
             if answer is None or answer.get("wants_memory"):
-                return self.probe(
-                    file.file, size=file.size, filename=file.filename, declared=file.declared, settings=settings
-                )
+                return self.probe(file, settings=settings)
             return probed_of(answer, file.filename)
         except errors.MindiaError as error:
             return error

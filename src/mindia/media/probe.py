@@ -58,7 +58,7 @@ class Unprobed:
     file: BinaryIO
     size: int
     filename: str
-    declared: str | None
+    declared: str | None = None
 
     def read(self) -> bytes:
         """Return all of it."""
@@ -90,9 +90,7 @@ class Pending(Protocol):
 class Prober(Protocol):
     """Finds out type and facts of files. Thread-safe."""
 
-    def begin(
-        self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings
-    ) -> AbstractContextManager[Pending | None]:
+    def begin(self, file: Unprobed, *, settings: Settings) -> AbstractContextManager[Pending | None]:
         """Begin with what `probe` does: the bytes can be stored meanwhile. Gives None where that is no gain."""
         ...
 
@@ -100,7 +98,7 @@ class Prober(Protocol):
         """Find out type and facts of a few small files: for each what `probe` returns or raises."""
         ...
 
-    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
+    def probe(self, file: Unprobed, *, settings: Settings) -> Probed:
         """Find out type and facts of a file: see the function `probe`."""
         ...
 
@@ -151,21 +149,17 @@ class InProcessProber:
         found: list[Probed | MindiaError] = []
         for each in files:
             try:
-                found.append(
-                    self.probe(
-                        each.file, size=each.size, filename=each.filename, declared=each.declared, settings=settings
-                    )
-                )
+                found.append(self.probe(each, settings=settings))
             except MindiaError as error:
                 found.append(error)
         return found
 
-    def probe(self, file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
+    def probe(self, file: Unprobed, *, settings: Settings) -> Probed:
         """Find out type and facts of a file: see the function `probe`."""
         try:
-            return probe(file, size=size, filename=filename, declared=declared, settings=settings)
+            return probe(file, settings=settings)
         except MemoryError as error:
-            raise TooLargeError(f"{filename!r} needs more memory to be read than this process may have") from error
+            raise TooLargeError(f"{file.filename!r} needs more memory to be read than this process may have") from error
 
     def pictures(
         self,
@@ -225,14 +219,11 @@ def max_bytes(kind: MediaKind, settings: Settings) -> int:
     }[kind]
 
 
-def probe(file: BinaryIO, *, size: int, filename: str, declared: str | None, settings: Settings) -> Probed:
+def probe(unprobed: Unprobed, *, settings: Settings) -> Probed:
     """Find out type and facts of a file.
 
     Args:
-        file: Seekable.
-        size: Its size in bytes.
-        filename: For its extension and for messages.
-        declared: The type that the client says, or None.
+        unprobed: The file.
         settings: Limits, and what is read.
 
     Raises:
@@ -242,6 +233,7 @@ def probe(file: BinaryIO, *, size: int, filename: str, declared: str | None, set
         TooLargeError: A limit of its kind is exceeded.
         CorruptMediaError: The parser refuses it.
     """
+    file, size, filename = unprobed.file, unprobed.size, unprobed.filename
     if size == 0:
         raise EmptyFileError(f"{filename!r} is empty")
     file.seek(0)
@@ -262,7 +254,7 @@ def probe(file: BinaryIO, *, size: int, filename: str, declared: str | None, set
         kind = sniff.SOUND_ONLY[kind]
         check_size(size, kind.kind, filename=filename, settings=settings)
     check_facts(facts, filename=filename)
-    sniff.check_name(kind, filename=filename, declared=declared)
+    sniff.check_name(kind, filename=filename, declared=unprobed.declared)
     return Probed(content_type=kind.content_type, facts=facts)
 
 

@@ -17,6 +17,7 @@ from mindia.domain.transformations import Transformation
 from mindia.errors import ArchiveError, DatabaseUnavailableError, InvalidError, MindiaError, TooLargeError
 from mindia.media.hls import MASTER, PLAYLIST_TYPE
 from mindia.media.hls_files import HEAD_BYTES, StreamFiles, check_segment, is_playlist
+from mindia.media.probe import Unprobed
 from mindia.media.spool import spool
 from mindia.repositories import derivatives as repository
 from mindia.repositories import media as media_repository
@@ -153,9 +154,8 @@ class DerivedImport:
             spool(source, filename=name, settings=settings) as spooled,
         ):
             _check_hash(where, made, spooled.sha256)
-            probed = self._context.prober.probe(
-                spooled.file, size=spooled.size, filename="picture", declared=None, settings=settings
-            )
+            unprobed = Unprobed(file=spooled.file, size=spooled.size, filename="picture")
+            probed = self._context.prober.probe(unprobed, settings=settings)
             if probed.content_type != form.content_type:
                 raise ArchiveError(f"{where}: the bytes are {probed.content_type}, and not {form.content_type}")
             width, height = getattr(probed.facts, "width", 0), getattr(probed.facts, "height", 0)

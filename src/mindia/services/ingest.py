@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import attrs
 
@@ -23,6 +23,7 @@ from mindia.repositories._text import storable
 from mindia.services._keys import original_key
 from mindia.services.context import TenantContext
 from mindia.services.leases import Slot
+from mindia.services.readers import Approved, Lent
 from mindia.services.sources import Source, name_of, opened
 from mindia.storage.base import BatchStorage, NewObject
 
@@ -143,23 +144,11 @@ def _begun(
             if context.settings.isolate_parsers:
                 return Staging(staged=_stage_if_approved(context, incoming, found, slot or _slot(context)))
         elif found is not None and found.kind in (MediaKind.IMAGE, MediaKind.DOCUMENT):
-            with context.prober.begin(
-                spooled.file,
-                size=spooled.size,
-                filename=incoming.filename,
-                declared=incoming.declared,
-                settings=incoming.settings,
-            ) as pending:
+            with context.prober.begin(incoming.unprobed, settings=incoming.settings) as pending:
                 if pending is not None:
                     slot = slot or _slot(context)
                     return _begun_while_probing(context, incoming, found, slot, pending, stack, at_once=at_once)
-    probed = context.prober.probe(
-        spooled.file,
-        size=spooled.size,
-        filename=incoming.filename,
-        declared=incoming.declared,
-        settings=incoming.settings,
-    )
+    probed = context.prober.probe(incoming.unprobed, settings=incoming.settings)
     accepted = accept(context, incoming, probed, sanitize=sanitize)
     return _begun_in(context, accepted, slot or _slot(context), stack)
 
@@ -237,7 +226,7 @@ def scan(context: TenantContext, spooled: Spooled, probed: Probed, *, filename: 
     if context.scan is None:
         return
     context.scan(
-        io.BufferedReader(_Lent(_from_start(spooled.file))),
+        io.BufferedReader(Lent(_from_start(spooled.file))),
         Candidate(
             tenant_id=context.tenant_id,
             filename=filename,
@@ -306,15 +295,8 @@ def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaT
     """Store many bytes while their parser is at work on them; the last of them only once it has approved of them."""
     spooled = incoming.spooled
     with ThreadPoolExecutor(1, thread_name_prefix="mindia-probe") as thread:
-        verdict = thread.submit(
-            context.prober.probe,
-            spooled.file,
-            size=spooled.size,
-            filename=incoming.filename,
-            declared=incoming.declared,
-            settings=incoming.settings,
-        )
-        approved = cast("BinaryIO", _Approved(_from_start(spooled.file), spooled.size, verdict))
+        verdict = thread.submit(context.prober.probe, incoming.unprobed, settings=incoming.settings)
+        approved = cast("BinaryIO", Approved(_from_start(spooled.file), spooled.size, verdict))
         try:
             _put(context, slot, incoming, approved, content_type=found.content_type)
         except BaseException:
@@ -326,22 +308,6 @@ def _stage_if_approved(context: TenantContext, incoming: Received, found: MediaT
         if probed.content_type != found.content_type:  # a video without pictures is a sound
             _put(context, slot, incoming, _from_start(spooled.file), content_type=probed.content_type)
         return Accepted(incoming=incoming, probed=probed, spooled=spooled).at(slot)
-
-
-class _Approved:
-    """A source whose end is there only once it has been approved of; where it has been refused, reading raises."""
-
-    def __init__(self, file: BinaryIO, size: int, verdict: Future[Probed]) -> None:
-        self._file = file
-        self._left = size
-        self._verdict = verdict
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._left -= len(content)
-        if self._left <= 0 or self._verdict.done():
-            self._verdict.result()
-        return content
 
 
 def _put(context: TenantContext, slot: Slot, incoming: Received, source: BinaryIO, *, content_type: str) -> None:
@@ -367,7 +333,8 @@ def _sanitized(context: TenantContext, incoming: Received, probed: Probed) -> Sp
     if changed is None:
         return spooled
     # A damaged file may have been readable by what was removed from it.
-    context.prober.probe(spooled.file, size=changed.size, filename=filename, declared=None, settings=incoming.settings)
+    sanitized = Unprobed(file=spooled.file, size=changed.size, filename=filename)
+    context.prober.probe(sanitized, settings=incoming.settings)
     return attrs.evolve(spooled, size=changed.size, hexdigest=lambda: changed.sha256)
 
 
@@ -392,28 +359,3 @@ def as_handed_in(filename: str) -> str:
 def _from_start(file: BinaryIO) -> BinaryIO:
     file.seek(0)
     return file
-
-
-class _Lent(io.RawIOBase):
-    """A file for one who reads it, and can neither change nor close it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        into = memoryview(buffer)
-        content = self._file.read(len(into))
-        into[: len(content)] = content
-        return len(content)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def fileno(self) -> int:
-        return self._file.fileno()
