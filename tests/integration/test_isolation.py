@@ -440,10 +440,10 @@ from mindia.media import _child
 
 probe = _child.probe
 
-def harmed(file, *, filename, **more):
-    if filename == "harmful.png":
+def harmed(file, **more):
+    if file.filename == "harmful.png":
         {what}
-    return probe(file, filename=filename, **more)
+    return probe(file, **more)
 
 _child.probe = harmed
 _child.main()
