@@ -27,10 +27,11 @@ PYTEST_ARGS ?= -n $$(($$($(RUN) -c '$(CORES)') + 1)) --dist loadfile -m "not slo
 # Tests start hundreds of interpreters, each of which would compile all of the library anew: half of their time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slow s3-server check format docs aio pictures bench clean
+.PHONY: demo test slow s3-server check rewritten format docs aio pictures bench clean
 .DELETE_ON_ERROR:
 
-test: check s3-server
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs --output-sync check s3-server rewritten
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 slow: $(VENV)/.dev s3-server
@@ -40,6 +41,11 @@ slow: $(VENV)/.dev s3-server
 # or its tests are skipped; with MINDIA_TEST_S3_REQUIRED=1 they fail.
 s3-server: $(VENV)/.dev
 	@test -n "$$MINDIA_TEST_S3_ENDPOINT" || $(RUN) -m tests.s3.radosgw fetch
+
+# Before pytest runs tests it rewrites their assertions: here once, on the core that mypy leaves free, and not by each of
+# the processes that run them.
+rewritten: $(VENV)/.dev
+	-@$(RUN) -m pytest --collect-only --quiet --quiet > /dev/null
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -688,7 +688,16 @@ def test_a_temporary_folder_that_is_missing_is_an_error_of_the_storage(shared: P
         )  # fmt: skip
 
 
-HOSTILE_PICTURES = [name for name, file in IMAGES.items() if file.accepted is not None]
+OF_MANY_FRAMES = {
+    "APNG of a hundred thousand frames",
+    "GIF of a hundred thousand frames on a large canvas",
+    "WEBP of a hundred thousand frames",
+}
+HOSTILE_PICTURES = [
+    pytest.param(name, marks=pytest.mark.slow if name in OF_MANY_FRAMES else ())
+    for name, file in IMAGES.items()
+    if file.accepted is not None
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE_PICTURES)

@@ -124,8 +124,15 @@ def encode(library: Library, content: bytes) -> str:
     return library.media.hls_url(video)
 
 
-@pytest.mark.parametrize("segments", ["ts", "fmp4"])
-@pytest.mark.parametrize("audio_codec", ["aac", None])
+@pytest.mark.parametrize(
+    ("segments", "audio_codec"),
+    [
+        ("ts", "aac"),
+        ("fmp4", None),
+        pytest.param("ts", None, marks=pytest.mark.slow),
+        pytest.param("fmp4", "aac", marks=pytest.mark.slow),
+    ],
+)
 def test_a_browser_plays_it_to_the_end(
     database_url: str, tmp_path: Path, segments: str, audio_codec: str | None
 ) -> None:
