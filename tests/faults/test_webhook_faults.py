@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from tests.faults.harness import Child, Harness, Server, wait_until
+from tests.faults.invariants import of_a_child, wait_for_the_killed
 from tests.faults.webhook_workload import SETTINGS, deliver, prepare
 from tests.integration.outbox_rows import Outbox, Owner
 from tests.integration.webhook_receiver import ReceiverThread, Reply
@@ -43,7 +44,7 @@ class _Place:
             self.outbox.emit(webhook, count // _ENDPOINTS)
 
     def start(self, *, lease_s: float) -> Child:
-        return self.harness.start(deliver, self.url, lease_s)
+        return self.harness.start(deliver, of_a_child(self.url), lease_s)
 
     def in_flight(self) -> set[str]:
         """Return the ids of what is in somebody's hands: sent or not, and not on record."""
@@ -56,14 +57,6 @@ class _Place:
     def end_leases(self) -> None:
         """Let all leases be over at once, as they are when nobody renews them."""
         self.owner.execute("update mindia.webhook_leases set leased_until = now() - interval '1 second'")
-
-    def wait_until_nobody_is_connected(self) -> None:
-        """Wait until the server has ended what it was last asked for by those who have been killed."""
-        others = (
-            "select count(*) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
-        )
-        wait_until(lambda: self.owner.execute(others).fetchone() == (0,), what="nobody is connected")
 
     def wait_until_all_are_delivered(self, *, timeout_s: float = 60.0) -> None:
         wait_until(lambda: set(self.outbox.statuses()) == {"delivered"}, what="all are delivered", timeout_s=timeout_s)
@@ -99,7 +92,7 @@ def test_kills_lose_nothing_and_only_what_was_in_flight_comes_twice(place: _Plac
         place.receiver.wait_for(max(until, number * deliveries // (kills + 2) - 50))
         place.harness.pause(0.05)
         worker.kill()
-        place.wait_until_nobody_is_connected()
+        wait_for_the_killed(place.url)
         in_flight |= place.in_flight()
         place.end_leases()
     place.emit(_ENDPOINTS)  # whatever the killed have delivered, something is left
