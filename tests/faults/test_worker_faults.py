@@ -17,7 +17,7 @@ from tests.faults.worker_workload import SETTINGS, KillWorker, Wait, Write, conn
 
 from mindia import Library, Mindia, Task, TaskStatus
 
-_KILLS = 10
+_KILLS = 20
 _TASKS_PER_KILL = 15
 
 
@@ -154,7 +154,7 @@ def test_a_worker_that_was_given_up_on_changes_nothing(place: _Place, says: str)
     assert (ended.status, ended.attempt) == (TaskStatus.COMPLETED, 2)
 
 
-def test_no_task_is_lost_and_none_is_stuck_after_random_kills_of_workers(place: _Place) -> None:
+def test_no_task_is_lost_and_none_is_stuck_after_20_random_kills_of_workers(place: _Place) -> None:
     tasks: list[Task] = []
     workers = [place.start_worker() for _ in range(3)]
     for _ in range(_KILLS):
