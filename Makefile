@@ -31,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 test: $(VENV)/.dev
-	@$(MAKE) --no-print-directory --jobs --output-sync check s3-server rewritten
+	@$(MAKE) --no-print-directory --jobs check s3-server rewritten
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 slow: $(VENV)/.dev s3-server
@@ -45,7 +45,7 @@ s3-server: $(VENV)/.dev
 # Before pytest runs tests it rewrites their assertions: here once, on the core that mypy leaves free, and not by each of
 # the processes that run them.
 rewritten: $(VENV)/.dev
-	-@$(RUN) -m pytest --collect-only --quiet --quiet > /dev/null
+	-@$(RUN) -m pytest $(PYTEST_ARGS) -n 0 --collect-only --quiet --quiet > /dev/null
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -14,11 +14,11 @@ class Lent(io.RawIOBase):
         self._file = file
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Tell that it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """It has positions."""
+        """Tell that it has positions."""
         return True
 
     def readinto(self, buffer: Any) -> int:
