@@ -156,6 +156,27 @@ class TestEnqueue:
         assert (task.started_at, task.completed_at, task.error_message) == (None, None, None)
         assert library.tasks.get(task.id) == task
 
+    def test_a_task_is_returned_as_it_is_read(self, library: Library, app: Mindia) -> None:
+        app.register_task("resize", Resize, Recorder())
+        payload = Resize(
+            image=uuid7(), at=datetime(2025, 1, 31, tzinfo=UTC), sizes=(), by_name={"é😀": [-1e300, 5e-324, -0.0, 1e16]}
+        )
+        first = library.tasks.enqueue(payload)
+
+        task = library.tasks.enqueue(
+            payload,
+            priority=-3,
+            delay=timedelta(hours=1),
+            max_retries=0,
+            timeout=timedelta(seconds=1.5),
+            depends_on=[first],
+        )
+
+        assert library.tasks.get(task.id) == task
+        assert task.scheduled_for - task.created_at == timedelta(hours=1)
+        assert (task.timeout_s, task.waiting_on) == (1.5, 1)
+        assert library.tasks.get(first.id) == first
+
     def test_a_task_is_a_plain_value(self, library: Library, notes: Recorder) -> None:  # noqa: ARG002 - registers
         task = library.tasks.enqueue(Note("hello"))
 

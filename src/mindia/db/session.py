@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, LiteralString, Protocol, TypeVar
 from uuid import UUID
 
@@ -262,9 +263,14 @@ class Session:
 
 def composed(query: LiteralString, facts: ServerFacts) -> bytes:
     """Return a query as it is sent to a server; `{vector}` and `{trigrams}` stand for the schemas of the extensions."""
-    for name, schema in (("{vector}", facts.vector_schema), ("{trigrams}", facts.trigram_schema)):
+    return _composed(query, facts.vector_schema or "public", facts.trigram_schema or "public")
+
+
+@lru_cache(maxsize=256)  # the driver looks up what it knows of a query, too, by its hash
+def _composed(query: LiteralString, vector_schema: str, trigram_schema: str) -> bytes:
+    for name, schema in (("{vector}", vector_schema), ("{trigrams}", trigram_schema)):
         # A percent sign of its name would be taken for a placeholder.
-        query = query.replace(name, (schema or "public").replace("%", "%%"))
+        query = query.replace(name, schema.replace("%", "%%"))
     return query.encode()
 
 

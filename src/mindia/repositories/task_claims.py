@@ -157,7 +157,7 @@ update mindia.tasks t
 set status = 'completed', completed_at = now(), worker_id = null, error_message = null,
     result = case when %(has_results)s then (select %(results)s::jsonb) -> t.id::text end,
     progress = null, progress_note = null
-where t.id = any(array(select unnest(%(ids)s::uuid[]))) and t.worker_id is not distinct from %(worker_id)s
+where t.id = any(array(select unnest(%(ids)b::uuid[]))) and t.worker_id is not distinct from %(worker_id)s
   and t.attempt = coalesce(%(attempt)s::int, ((select %(attempts)s::jsonb) ->> t.id::text)::int)
   and t.status::text = 'running'
 returning t.id
@@ -223,7 +223,7 @@ with recursive lost as (
     select d.task_id, d.depends_on_id from mindia.task_dependencies d
     join mindia.tasks p on p.id = d.depends_on_id
     join mindia.tasks w on w.id = d.task_id
-    where d.depends_on_id = any(%(ids)s::uuid[]) and d.on_failure = 'cancel' and p.status in ('failed', 'cancelled')
+    where d.depends_on_id = any(%(ids)b::uuid[]) and d.on_failure = 'cancel' and p.status in ('failed', 'cancelled')
       and w.status = 'pending' and w.waiting_on > 0
     union
     select d.task_id, d.depends_on_id from lost join mindia.task_dependencies d on d.depends_on_id = lost.task_id
@@ -246,13 +246,13 @@ with recursive lost as (
         select l.id from mindia.tasks l
         where l.status = 'pending' and l.waiting_on > 0 and l.id in (
             select d.task_id from mindia.task_dependencies d
-            where d.depends_on_id = any(%(ids)s::uuid[]) or d.depends_on_id in (select id from called_off)
+            where d.depends_on_id = any(%(ids)b::uuid[]) or d.depends_on_id in (select id from called_off)
         ) and l.id not in (select task_id from lost)
         for no key update skip locked
     )
 )
 select distinct d.depends_on_id from mindia.task_dependencies d join mindia.tasks w on w.id = d.task_id
-where d.depends_on_id = any(%(ids)s::uuid[]) and w.status = 'pending' and w.waiting_on > 0
+where d.depends_on_id = any(%(ids)b::uuid[]) and w.status = 'pending' and w.waiting_on > 0
 """
 
 _PROGRESS = """
@@ -360,15 +360,14 @@ def waiting_tenants(*, after: UUID, limit: int) -> Statement[UUID]:
 
 def complete(*, worker_id: UUID, ends: Sequence[tuple[Task, str | None]]) -> Statement[UUID]:
     """Return what records success, with results as JSON; it returns the tasks that were still this worker's."""
-    ids = [str(ended.id) for ended, _ in ends]
-    attempts = [ended.attempt for ended, _ in ends]
-    are_alike = len(set(attempts)) == 1
-    results = [(id_, result) for id_, (_, result) in zip(ids, ends, strict=True) if result is not None]
+    attempts = [(ended.id, ended.attempt) for ended, _ in ends]
+    are_alike = len({attempt for _, attempt in attempts}) == 1
+    results = [(ended.id, result) for ended, result in ends if result is not None]
     parameters = {
         "worker_id": worker_id,
-        "ids": _array(ids),
-        "attempt": attempts[0] if are_alike else None,
-        "attempts": None if are_alike else _object(zip(ids, attempts, strict=True)),
+        "ids": [ended.id for ended, _ in ends],
+        "attempt": ends[0][0].attempt if are_alike else None,
+        "attempts": None if are_alike else _object(attempts),
         "has_results": bool(results),
         "results": _object(results) if results else None,
     }
@@ -414,7 +413,7 @@ def release_dependents(ended: Sequence[UUID]) -> Statement[UUID]:
 
     It returns those that tasks have waited for, or still do: to be done once more after the commit.
     """
-    return Statement(_RELEASE_DEPENDENTS, {"ids": _array(each.hex for each in ended)}, _itself)
+    return Statement(_RELEASE_DEPENDENTS, {"ids": list(ended)}, _itself)
 
 
 def progress(*, worker_id: UUID, running: Task, fraction: float | None, note: str | None) -> Statement[bool]:
@@ -429,12 +428,7 @@ def progress(*, worker_id: UUID, running: Task, fraction: float | None, note: st
     return Statement(_PROGRESS, parameters, bool)
 
 
-def _array(values: Iterable[str]) -> str:
-    """Return an array as text: as a list it would take the driver longer than all else about a round."""
-    return "{" + ",".join(values) + "}"
-
-
-def _object(values: Iterable[tuple[str, object]]) -> str:
+def _object(values: Iterable[tuple[UUID, object]]) -> str:
     """Return a JSON object of what is JSON already, by ids."""
     return "{" + ",".join(f'"{each}":{value}' for each, value in values) + "}"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -41,8 +43,16 @@ place as materialized (
 )
 """
 
+_ENQUEUE = """
+select %(payload)s::jsonb, created_at, scheduled_for from mindia.enqueue(
+    %(id)s::uuid, %(tenant_id)s::uuid, %(binds)s, %(task_type)s::mindia.task_type, %(kind)s::text, %(payload)s::jsonb,
+    %(priority)s::int, %(run_at)s::timestamptz, %(delay)s::interval, %(max_retries)s::int, %(initiated_by)s::uuid,
+    %(timeout_s)s::float8, %(waiting_on)s::int, %(trace_context)s::jsonb, %(may_notify)s
+)
+"""
+
 # An update that changes nothing returns the task that has the key already.
-_ENQUEUE: LiteralString = f"""
+_ENQUEUE_WITH_KEY: LiteralString = f"""
 with {_PLACE}, written as (
     insert into mindia.tasks as t
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
@@ -59,17 +69,18 @@ with {_PLACE}, written as (
 select written.* from written left join wake on true
 """
 
-# As texts: arrays of as many values take a client longer than all the rest. JSON has no line breaks of its own.
+# Ids come in binary, payloads as one text: arrays of texts take a client longer than all the rest. JSON has no line
+# breaks of its own.
 _WRITE_MANY: LiteralString = f"""
 with {_PLACE}, written as (
     insert into mindia.tasks
         (id, tenant_id, task_type, kind, payload, priority, scheduled_for, max_retries, dedup_key, initiated_by,
          timeout_s, trace_context)
-    select r.id::uuid, %(tenant_id)s::uuid, %(task_type)s::mindia.task_type, %(kind)s, r.payload::jsonb, %(priority)s,
+    select r.id, %(tenant_id)s::uuid, %(task_type)s::mindia.task_type, %(kind)s, r.payload::jsonb, %(priority)s,
            coalesce(%(run_at)s::timestamptz, now() + %(delay)s::interval), %(max_retries)s, r.dedup_key,
            %(initiated_by)s::uuid, %(timeout_s)s::float8, %(trace_context)s::jsonb
-    from place, unnest(string_to_array(%(ids)s, E'\n'), string_to_array(%(payloads)s, E'\n'),
-                       %(dedup_keys)s::text[]) as r (id, payload, dedup_key)
+    from place, unnest(%(ids)b::uuid[], string_to_array(%(payloads)s, E'\n'), %(dedup_keys)s::text[])
+        as r (id, payload, dedup_key)
 """
 _WRITTEN_MANY: LiteralString = f"""
     returning id
@@ -165,14 +176,12 @@ def enqueue(
     Raises:
         NotFoundError: Its tenant is gone.
     """
-    own = {
-        "id": task_id,
-        "payload": payload,
-        "dedup_key": dedup_key,
-        "waiting_on": waiting_on,
-        "binds": session.hand_over_binding(),
-    }
-    written = session.one(_ENQUEUE, new.parameters() | own, row=task)
+    own = {"id": task_id, "payload": payload, "waiting_on": waiting_on, "binds": session.hand_over_binding()}
+    parameters = new.parameters() | own
+    if dedup_key is None:
+        written = session.one(_ENQUEUE, parameters, row=partial(_new_task, new, task_id, waiting_on))
+    else:
+        written = session.one(_ENQUEUE_WITH_KEY, parameters | {"dedup_key": dedup_key}, row=task)
     if written is None:
         raise _tenant_gone(new)
     return written
@@ -196,7 +205,7 @@ def enqueue_many(
     """
     has_keys = any(key is not None for key in dedup_keys)
     own = {
-        "ids": "\n".join(each.hex for each in task_ids),
+        "ids": list(task_ids),
         "payloads": "\n".join(payloads),
         "dedup_keys": dedup_keys if has_keys else [],
         "binds": session.hand_over_binding(),
@@ -210,6 +219,30 @@ def enqueue_many(
     if counted is None or not counted[1]:
         raise _tenant_gone(new)
     return counted[0]
+
+
+def _new_task(
+    new: NewTasks, task_id: UUID, waiting_on: int, payload: Any, created_at: datetime, scheduled_for: datetime
+) -> Task:
+    """Return a task that was just written, most of which is known."""
+    return Task(
+        id=task_id,
+        tenant_id=new.tenant_id,
+        task_type=new.task_type,
+        kind=new.kind,
+        payload=payload,
+        status=TaskStatus.PENDING,
+        priority=new.priority,
+        retry_count=0,
+        max_retries=new.max_retries,
+        attempt=0,
+        created_at=created_at,
+        scheduled_for=scheduled_for,
+        initiated_by=new.initiated_by,
+        waiting_on=waiting_on,
+        timeout_s=new.timeout_s,
+        trace_context=None if new.trace_context is None else json.loads(new.trace_context),
+    )
 
 
 def _tenant_gone(new: NewTasks) -> NotFoundError:

@@ -28,13 +28,26 @@ class EncodedTasks:
         new: What they have in common.
         ids: Of each.
         payloads: As JSON.
-        keys: Of each, or None.
+        keys: Of each, or None; nothing where none has one.
     """
 
     new: NewTasks
     ids: Sequence[UUID]
     payloads: Sequence[str]
     keys: list[str | None]
+
+
+@attrs.frozen
+class _Inputs:
+    """What is to become a batch.
+
+    Attributes:
+        payloads: Of each task.
+        keys: Of each, or None; nothing where none has one.
+    """
+
+    payloads: Sequence[object]
+    keys: Sequence[str | None] = ()
 
 
 def encoded(
@@ -54,7 +67,7 @@ def encoded(
         try:
             inputs = next(batches, None)
             if inputs is not None:
-                registered = _registered_alike(registry, inputs)
+                registered = _registered_alike(registry, inputs.payloads)
                 following = _Encoding(registered, new_of(registered), inputs)
         except Exception:
             if before is not None:
@@ -70,7 +83,7 @@ def encoded(
 class _Encoding:
     """A batch that is encoded once, at the latest when it is asked for."""
 
-    def __init__(self, registered: RegisteredTask, new: NewTasks, inputs: Sequence[TaskInput]) -> None:
+    def __init__(self, registered: RegisteredTask, new: NewTasks, inputs: _Inputs) -> None:
         self._encode = partial(_encode, registered, new, inputs)
         self._made: EncodedTasks | None = None
         self._error: Exception | None = None
@@ -105,32 +118,30 @@ def checked_key(dedup_key: str | None) -> str | None:
     return dedup_key
 
 
-def _registered_alike(registry: TaskRegistry, inputs: Sequence[TaskInput]) -> RegisteredTask:
-    registered = registry.of_payload(inputs[0].payload)
-    for each in inputs:
-        if type(each.payload) is not registered.payload:
-            raise InvalidError(
-                f"enqueue_many takes payloads of one class, not {registered.payload.__name__} and "
-                f"{type(each.payload).__name__}: call it once for each"
-            )
+def _registered_alike(registry: TaskRegistry, payloads: Sequence[object]) -> RegisteredTask:
+    registered = registry.of_payload(payloads[0])
+    for other in set(map(type, payloads)) - {registered.payload}:
+        raise InvalidError(
+            f"enqueue_many takes payloads of one class, not {registered.payload.__name__} and {other.__name__}: "
+            "call it once for each"
+        )
     return registered
 
 
-def _encode(registered: RegisteredTask, new: NewTasks, inputs: Sequence[TaskInput]) -> EncodedTasks:
+def _encode(registered: RegisteredTask, new: NewTasks, inputs: _Inputs) -> EncodedTasks:
     return EncodedTasks(
         new=new,
-        ids=[*islice(uuid7s(), len(inputs))],
-        payloads=registered.encode_many([each.payload for each in inputs]),
-        keys=[checked_key(each.dedup_key) for each in inputs],
+        ids=[*islice(uuid7s(), len(inputs.payloads))],
+        payloads=registered.encode_many(inputs.payloads),
+        keys=[checked_key(key) for key in inputs.keys],
     )
 
 
-def _batches(payloads: Iterable[object | TaskInput]) -> Iterator[list[TaskInput]]:
-    batch: list[TaskInput] = []
-    for payload in payloads:
-        batch.append(payload if isinstance(payload, TaskInput) else TaskInput(payload=payload))
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _batches(payloads: Iterable[object | TaskInput]) -> Iterator[_Inputs]:
+    left = iter(payloads)
+    while batch := [*islice(left, _BATCH)]:
+        if any(issubclass(each, TaskInput) for each in set(map(type, batch))):
+            inputs = [each if isinstance(each, TaskInput) else TaskInput(payload=each) for each in batch]
+            yield _Inputs([each.payload for each in inputs], [each.dedup_key for each in inputs])
+        else:
+            yield _Inputs(batch)
