@@ -73,6 +73,7 @@ class Rounds:
 class Probes:
     """How fast the machine was in the same run, in milliseconds."""
 
+    create: list[float] = attrs.field(factory=list)
     fsync: list[float] = attrs.field(factory=list)
     select_1: list[float] = attrs.field(factory=list)
 
@@ -99,7 +100,7 @@ def main() -> None:
         probes = Probes()
         batches = [files[at : at + _ROUND] for at in range(0, len(files), _ROUND)]
         rounds = _rounds(
-            {"bare": bare, **ours}, batches, probe=lambda: _probe(probes, connection, running.folder / "probe")
+            {"bare": bare, **ours}, batches, probe=lambda: _probe(probes, connection, running.folder)
         )
         figures += _beside_bare(rounds, probes)
         if PYTHON.exists():
@@ -216,8 +217,10 @@ def _rounds(
     return Rounds(rates)
 
 
-def _probe(probes: Probes, connection: psycopg.Connection[Any], path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
+def _probe(probes: Probes, connection: psycopg.Connection[Any], folder: Path) -> None:
+    for _ in range(5):
+        probes.create.append(_milliseconds((folder / uuid7().hex).touch))
+    with (folder / "probe").open("wb", buffering=0) as file:
         for _ in range(20):
             file.write(os.urandom(10_000))
             probes.fsync.append(_milliseconds(lambda: os.fsync(file.fileno())))
@@ -234,6 +237,7 @@ def _milliseconds(work: Callable[[], object]) -> float:
 
 
 def _beside_bare(rounds: Rounds, probes: Probes) -> Iterator[Figure]:
+    yield Figure(name="making an empty file (ms)", value=median(probes.create))
     yield Figure(name="fsync of 10 kB (ms)", value=median(probes.fsync))
     yield Figure(name="select 1, prepared (ms)", value=median(probes.select_1))
     yield Figure(name="bare loop (files/s)", value=rounds.rate("bare"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,8 @@ MAX_TOGETHER = 16
 """How many files are probed together, at most."""
 MAX_TOGETHER_BYTES = 1 << 16
 """How large each of them may be: what is larger takes longer than asking for it does."""
+_READ_AT_ONCE_BYTES = 1 << 20
+"""How large a file may be that is read before it is parsed: parsers ask for a few bytes at a time."""
 _COUNTS = {"width": 1, "height": 1, "sample_rate": 1, "channels": 1, "page_count": 1, "bitrate": 0}
 """Facts that are whole numbers, and the least that each may be."""
 
@@ -236,6 +239,8 @@ def probe(unprobed: Unprobed, *, settings: Settings) -> Probed:
     file, size, filename = unprobed.file, unprobed.size, unprobed.filename
     if size == 0:
         raise EmptyFileError(f"{filename!r} is empty")
+    if size <= _READ_AT_ONCE_BYTES:
+        file = io.BytesIO(unprobed.read())
     file.seek(0)
     head = file.read(sniff.HEAD_BYTES)
     kind = sniff.require(head, filename=filename)

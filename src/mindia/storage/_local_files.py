@@ -132,6 +132,14 @@ def write(file: int, content: bytes) -> None:
         rest = rest[os.write(file, rest) :]
 
 
+def begin_to_sync(file: int) -> None:
+    """Have the system begin to write a file out, so that less is left when it is waited for."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # only a hint
+            # Linux writes out what is not to be kept in memory, and keeps it there while it does.
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def is_named(file: int, name: str, folder: int) -> bool:
     """Tell whether an open file is what the name stands for, still."""
     try:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from mindia.errors import BucketNotEmptyError, InvalidError, ObjectNotFoundError
 from mindia.storage._local_files import (
     Unfinished,
+    begin_to_sync,
     is_named,
     opened_inner,
     part_of,
@@ -89,6 +90,7 @@ class LocalStorage:
                     while chunk := each.source.read(_CHUNK):
                         with typed(bucket, each.key):
                             write(unfinished.file, chunk)
+                    begin_to_sync(unfinished.file)
                     whole.append(unfinished)
                 yield stack.enter_context(published(bucket, whole))
         except BaseException:
