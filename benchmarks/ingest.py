@@ -99,9 +99,7 @@ def main() -> None:
             ours[f"add_many, {name}"] = _Adding(library, many=True)
         probes = Probes()
         batches = [files[at : at + _ROUND] for at in range(0, len(files), _ROUND)]
-        rounds = _rounds(
-            {"bare": bare, **ours}, batches, probe=lambda: _probe(probes, connection, running.folder)
-        )
+        rounds = _rounds({"bare": bare, **ours}, batches, probe=lambda: _probe(probes, connection, running.folder))
         figures += _beside_bare(rounds, probes)
         if PYTHON.exists():
             figures += _beside_pixeltable(running, stack, ours, files, repeats=2 if chosen.quick else 5, others=others)
