@@ -16,7 +16,8 @@ from threading import local
 
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS
+from mindia.db.units import OwnTransaction
 from mindia.delivery.recording import ends_of, give_up
 from mindia.delivery.signer import Signer
 from mindia.domain.webhooks import Attempt, AttemptOutcome, ClaimedDelivery

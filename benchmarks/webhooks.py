@@ -31,7 +31,8 @@ from benchmarks._server import Server, server
 import mindia
 from mindia import Library, Mindia, Settings
 from mindia._ids import uuid7
-from mindia.db.session import ACROSS_TENANTS, Batch, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS, Batch
+from mindia.db.units import OwnTransaction
 from mindia.delivery.secrets import SecretBox
 from mindia.repositories import webhook_outbox
 

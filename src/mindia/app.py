@@ -25,7 +25,8 @@ from mindia.db._translate import translate
 from mindia.db.database import Database
 from mindia.db.migrator import Migration
 from mindia.db.server import ServerFacts
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Unit
+from mindia.db.session import ACROSS_TENANTS, Scope
+from mindia.db.units import OwnTransaction, Unit
 from mindia.delivery.addresses import Guard
 from mindia.delivery.secrets import SecretBox
 from mindia.describing.base import Describer

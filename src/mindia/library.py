@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from mindia._handles import Handle
-from mindia.db.session import OpenTransaction
+from mindia.db.units import OpenTransaction
 from mindia.domain.tenants import ApiKey, Tenant, Usage, User
 from mindia.errors import InvalidError, MindiaError, TransactionError
 from mindia.services.context import TenantContext

@@ -12,7 +12,8 @@ from tests.faults.harness import wait_until
 from tests.integration.queue_jobs import Handler, Job, Other, Owner, running, value
 
 from mindia import Mindia
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS
+from mindia.db.units import OwnTransaction
 from mindia.errors import InvalidError
 from mindia.worker.schedules import Schedule
 

@@ -24,7 +24,8 @@ from tests.integration.queue_jobs import Handler, Job, Owner, running
 import mindia
 from mindia import Library, Media, MemoryStorage, Mindia, Settings, TaskContext
 from mindia.aio import AsyncMindia
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS
+from mindia.db.units import OwnTransaction
 from mindia.testing import samples
 from mindia.worker.telemetry import Telemetry
 

@@ -18,7 +18,8 @@ from tests.integration.outbox_rows import Outbox
 
 import mindia
 from mindia import AttemptCause, AttemptOutcome, MemoryStorage, Mindia, Settings, Tenant
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS
+from mindia.db.units import OwnTransaction
 from mindia.delivery.recording import ends_of, give_up
 from mindia.domain.webhooks import Attempt, Claim, ClaimedDelivery, Recorded
 from mindia.repositories import webhook_outbox

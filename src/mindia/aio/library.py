@@ -21,7 +21,7 @@ from mindia.aio.services.tenants import AsyncTenants
 from mindia.aio.services.users import AsyncUsers
 from mindia.aio.services.webhook_dispatcher import AsyncWebhookDispatcher
 from mindia.db.borrowed import borrowed
-from mindia.db.session import check_in_transaction
+from mindia.db.units import check_in_transaction
 from mindia.domain.tenants import ApiKey, Tenant, Usage, User
 from mindia.library import Library, LibraryTransaction, Transaction
 

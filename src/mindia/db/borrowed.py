@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import AsyncConnection, AsyncCursor, Connection
 from psycopg.pq import TransactionStatus
 
-from mindia.db.session import check_in_transaction
+from mindia.db.units import check_in_transaction
 from mindia.errors import TransactionError
 
 _WAY = "hand in a psycopg.AsyncConnection; from SQLAlchemy, with postgresql+psycopg://, "

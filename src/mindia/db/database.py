@@ -15,7 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 from mindia.db import migrator
 from mindia.db._translate import translate, translated
 from mindia.db.server import ServerFacts
-from mindia.db.session import OpenTransaction, Scope, Session, check_in_transaction, check_joinable
+from mindia.db.session import Scope, Session
+from mindia.db.units import OpenTransaction, check_in_transaction, check_joinable
 from mindia.errors import (
     ClosedError,
     ConnectionLostError,

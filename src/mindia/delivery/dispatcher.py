@@ -10,43 +10,22 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from mindia._ids import uuid7s
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.delivery.addresses import Guard
+from mindia.delivery.in_flight import HELD_S, InFlight
 from mindia.delivery.outbox import Outbox
-from mindia.domain.webhooks import Attempt, AttemptOutcome, Claim, ClaimedDelivery, Recorded
-from mindia.errors import DatabaseError, MindiaError, MissingExtraError
+from mindia.domain.webhooks import AttemptOutcome, Claim
+from mindia.errors import DatabaseError, MissingExtraError
 
-if TYPE_CHECKING:
-    from mindia.delivery.sender import Sender
-    from mindia.delivery.signer import Signer
-
-_GRACE_S = 1.0
-_SLOW_S = 1.0
-"""What has lasted so long does not count against the concurrency any more: it may well hang until its deadline."""
-
-_SLOW_FACTOR = 4
-_MIN_SHARE = 8
-"""Claims are made when at least an eighth of the room is free, and not for each delivery that ends."""
-
-_AT_ONCE = 16
-"""So many are begun before answers are looked at: ends that come one after the other are recorded meanwhile."""
-
-_GATHER_S = 0.003
 _FEW = 16
 """Where no more came at once, the outbox is as good as empty: the worker goes on to be told of each event."""
 
 _AGAIN_S = 0.5
-_HELD_S = 0.1
-"""Ends that transactions of the host's are in the way of are told again after so long."""
 
 _SOON_S = 1.0
 """What becomes due within that time is waited for by `run_until_idle`."""
@@ -153,20 +132,20 @@ class Dispatcher:
                 time.sleep(_AGAIN_S)
 
     def _look(self) -> None:
-        self._hand.news.set()
+        self._in_flight.news.set()
 
     async def _work(self, *, first: Claim | None = None, until_idle: bool = False) -> None:
         async with AsyncExitStack() as stack:
-            self._hand = _Hand(self._settings, stack, self.outcomes)
+            self._in_flight = InFlight(self._settings, stack, self.outcomes)
             self._loop = asyncio.get_running_loop()
             stack.push_async_callback(self._outbox.close)
             try:
                 if first is not None:
-                    await self._hand.take(first)
+                    await self._in_flight.take(first)
                 await self._rounds(until_idle=until_idle)
             finally:
                 self._loop = None
-                await self._hand.let_go()
+                await self._in_flight.let_go()
 
     async def _rounds(self, *, until_idle: bool) -> None:
         """Claim and record, side by side: no claim waits for the disk that an end is written to."""
@@ -183,13 +162,13 @@ class Dispatcher:
         await self._give_back()
 
     async def _claiming(self, *, until_idle: bool) -> None:
-        hand = self._hand
+        in_flight = self._in_flight
         is_waiting = False
         while not self._stopping:
-            hand.news.clear()
+            in_flight.news.clear()
             claim = None
-            was_empty = hand.is_empty  # what is recorded beside a claim may be due again, and not be seen by it
-            if limit := hand.room():
+            was_empty = in_flight.is_empty  # what is recorded beside a claim may be due again, and not be seen by it
+            if limit := in_flight.room():
                 try:
                     told = None if until_idle else is_waiting
                     claim = await self._outbox.claim(limit=limit, is_waiting=told)
@@ -199,40 +178,40 @@ class Dispatcher:
                     _log.warning("the outbox cannot be reached: %s", error)
                     await asyncio.sleep(_AGAIN_S)
                     continue
-                await hand.take(claim)
+                await in_flight.take(claim)
                 found = len(claim.deliveries)
                 was_waiting, is_waiting = is_waiting, not found or (is_waiting and found <= _FEW)
                 has_more = claim.after is not None or (is_waiting and not was_waiting and not until_idle)
                 if until_idle and not found and was_empty and claim.after is None and not _is_soon(claim):
                     break
-                if has_more and hand.room():
+                if has_more and in_flight.room():
                     continue
             wait_s = self._settings.poll.total_seconds()
             if claim is not None and claim.wait is not None:
                 wait_s = min(wait_s, claim.wait.total_seconds())
-            await hand.pause(hand.news, wait_s)
-        hand.is_last = True
-        hand.ends.set()
+            await in_flight.pause(in_flight.news, wait_s)
+        in_flight.is_last = True
+        in_flight.ends.set()
 
     async def _recording(self, *, until_idle: bool) -> None:
-        hand = self._hand
+        in_flight = self._in_flight
         renew_at = time.monotonic() + self._lease_s / 3
         stop_at: float | None = None
         while True:
-            if hand.is_last and stop_at is None:
+            if in_flight.is_last and stop_at is None:
                 stop_at = time.monotonic() + self._shutdown_timeout_s
-            if stop_at is not None and (hand.is_empty or time.monotonic() >= stop_at):
+            if stop_at is not None and (in_flight.is_empty or time.monotonic() >= stop_at):
                 break
-            hand.ends.clear()
-            ended = hand.take_ended()
-            renewed = hand.deliveries if time.monotonic() >= renew_at else ()
+            in_flight.ends.clear()
+            ended = in_flight.take_ended()
+            renewed = in_flight.deliveries if time.monotonic() >= renew_at else ()
             try:
                 if ended:
-                    hand.recorded(await self._outbox.record(ended))
+                    in_flight.recorded(await self._outbox.record(ended))
                 if renewed:
-                    hand.lost(await self._outbox.renew(renewed))
+                    in_flight.lost(await self._outbox.renew(renewed))
             except DatabaseError as error:
-                hand.put_back()
+                in_flight.put_back()
                 if until_idle:
                     raise
                 _log.warning("the outbox cannot be reached: %s", error)
@@ -240,19 +219,19 @@ class Dispatcher:
                 continue
             if renewed:
                 renew_at = time.monotonic() + self._lease_s / 3
-            if hand.is_last and hand.is_empty:
+            if in_flight.is_last and in_flight.is_empty:
                 continue  # what was recorded just now was the last: nothing more would end the pause
             wait_s = (renew_at if stop_at is None else min(renew_at, stop_at)) - time.monotonic()
-            await hand.pause(hand.ends, min(wait_s, _HELD_S) if hand.held else wait_s)
+            await in_flight.pause(in_flight.ends, min(wait_s, HELD_S) if in_flight.held else wait_s)
 
     async def _give_back(self) -> None:
         """Let others have what is still under way."""
-        left = await self._hand.let_go()
+        left = await self._in_flight.let_go()
         if left:
             _log.warning("%d deliveries were still under way; they are for other workers", len(left))
         try:
-            if ended := self._hand.take_ended(with_held=True):
-                self._hand.recorded(await self._outbox.record(ended))
+            if ended := self._in_flight.take_ended(with_held=True):
+                self._in_flight.recorded(await self._outbox.record(ended))
             await self._outbox.wait_no_more()
             if left:
                 await self._outbox.give_back(left)
@@ -260,196 +239,5 @@ class Dispatcher:
             _log.warning("deliveries cannot be given back, they come again after their lease: %s", error)
 
 
-class _Hand:
-    """What is under way.
-
-    Attributes:
-        news: Is set when the outbox is to be looked at: more may be there, or there is room for more.
-        ends: Is set when something ended.
-        ended: Attempts that have ended and are not on record.
-        held: Those among them that cannot be recorded now.
-        is_last: Whether nothing more is claimed.
-    """
-
-    def __init__(self, settings: Settings, stack: AsyncExitStack, outcomes: Counter[AttemptOutcome]) -> None:
-        self.news = asyncio.Event()
-        self.ends = asyncio.Event()
-        self.is_last = False
-        self.ended: list[Attempt] = []
-        self.held: list[Attempt] = []
-        self._recording: list[Attempt] = []
-        self._held_until = 0.0
-        self._waiting: deque[ClaimedDelivery] = deque()
-        self._feeding: asyncio.Task[None] | None = None
-        self._flying: dict[asyncio.Task[None], tuple[ClaimedDelivery, float]] = {}
-        self._settings = settings
-        self._stack = stack
-        self._outcomes = outcomes
-        self._most = min(_SLOW_FACTOR * settings.webhook_concurrency, _sockets())
-        self._sender: Sender | None = None
-        self._signer: Signer | None = None
-        self._attempt_ids = uuid7s()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is under way, and all that was is on record."""
-        return not (self._waiting or self._flying or self.ended or self.held or self._recording)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether so much is under way that more will end in a moment."""
-        return len(self._flying) > _FEW
-
-    @property
-    def deliveries(self) -> list[ClaimedDelivery]:
-        """Those that are leased."""
-        ended = (attempt.delivery for attempt in (*self.ended, *self.held))
-        return [*self._waiting, *(delivery for delivery, _ in self._flying.values()), *ended]
-
-    async def pause(self, event: asyncio.Event, wait_s: float) -> None:
-        """Wait for an event, so long at most; where more will come in a moment, for that as well."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, wait_s)):
-                await event.wait()
-        if self.is_busy:
-            await asyncio.sleep(_GATHER_S)
-
-    def room(self) -> int:
-        """Return how many more may be claimed; none where so few could that it is better to wait for more."""
-        slow_before = time.monotonic() - _SLOW_S
-        quick = sum(begun > slow_before for _, begun in self._flying.values())
-        waiting = len(self._waiting)
-        room = min(self._settings.webhook_concurrency - quick, self._most - len(self._flying)) - waiting
-        is_worth_it = room * _MIN_SHARE >= self._settings.webhook_concurrency or not (self._flying or waiting)
-        return room if is_worth_it else 0
-
-    async def take(self, claim: Claim) -> None:
-        """Begin to send what was claimed."""
-        if not claim.deliveries:
-            return
-        if self._sender is None:
-            await self._open()
-        self._waiting.extend(claim.deliveries)
-        if self._feeding is None or self._feeding.done():
-            self._feeding = asyncio.create_task(self._feed())
-
-    def take_ended(self, *, with_held: bool = False) -> list[Attempt]:
-        """Take out what is to be recorded now; `recorded` or `put_back` is called next."""
-        ended, self.ended = self.ended, []
-        if self.held and (with_held or time.monotonic() >= self._held_until):
-            ended, self.held = self.held + ended, []
-        self._recording = ended
-        return ended
-
-    def put_back(self) -> None:
-        """Have what was taken out be recorded later."""
-        self.ended = [*self._recording, *self.ended]
-        self._recording = []
-
-    def recorded(self, recorded: Sequence[Recorded]) -> None:
-        """Take note of what is on record, and of what has to be told again."""
-        ended, self._recording = self._recording, []
-        self.news.set()  # its endpoints may have more
-        for attempt, what in zip(ended, recorded, strict=True):
-            match what:
-                case Recorded.RECORDED:
-                    self._outcomes[attempt.outcome] += 1
-                case Recorded.BUSY:
-                    self.held.append(attempt)
-                    self._held_until = time.monotonic() + _HELD_S
-                case Recorded.LOST:
-                    _log.warning("delivery %d was taken from this worker while it was sent", attempt.delivery.id)
-
-    def lost(self, deliveries: Sequence[ClaimedDelivery]) -> None:
-        """Call off what was given to others."""
-        gone = set(deliveries)
-        self._waiting = deque(delivery for delivery in self._waiting if delivery not in gone)
-        for task, (delivery, _) in self._flying.items():
-            if delivery in gone:
-                task.cancel()
-
-    async def let_go(self) -> list[ClaimedDelivery]:
-        """Call off all that is under way, and return it."""
-        not_begun = list(self._waiting)
-        self._waiting.clear()
-        left = dict(self._flying)
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
-        return [*not_begun, *(delivery for task, (delivery, _) in left.items() if task.cancelled())]
-
-    async def _feed(self) -> None:
-        while self._waiting:
-            for _ in range(min(_AT_ONCE, len(self._waiting))):
-                delivery = self._waiting.popleft()
-                task = asyncio.create_task(self._deliver(delivery))
-                self._flying[task] = (delivery, time.monotonic())
-                task.add_done_callback(self._landed)
-            await asyncio.sleep(0)
-
-    async def _open(self) -> None:
-        try:
-            from mindia.delivery.sender import Sender
-            from mindia.delivery.signer import Signer
-        except ImportError as error:
-            raise MissingExtraError("Delivering webhooks", extra="webhooks") from error
-        settings = self._settings
-        sender = Sender(Guard.of(settings), timeout_s=settings.webhook_timeout.total_seconds(), grace_s=_GRACE_S)
-        self._sender = await self._stack.enter_async_context(sender)
-        self._signer = Signer(settings)
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        del self._flying[task]
-        self.ends.set()
-        if self.is_busy:
-            self.news.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a delivery cannot be sent", exc_info=error)
-
-    async def _deliver(self, delivery: ClaimedDelivery) -> None:
-        assert self._sender is not None
-        assert self._signer is not None
-        started_at = datetime.now(UTC)
-        begun = time.monotonic()
-        result = None
-        try:
-            headers = self._signer.headers(delivery, at=started_at)
-            result = await self._sender.send(url=delivery.url, body=delivery.body, headers=headers)
-        except MindiaError as error:
-            _log.error("delivery %d cannot be signed: %s", delivery.id, error)
-        if result is None:
-            attempt = Attempt(
-                id=next(self._attempt_ids),
-                delivery=delivery,
-                started_at=started_at,
-                duration=timedelta(seconds=time.monotonic() - begun),
-                outcome=AttemptOutcome.FAILED,
-                error_code="secret_unreadable",
-            )
-        else:
-            attempt = Attempt(
-                id=next(self._attempt_ids),
-                delivery=delivery,
-                started_at=started_at,
-                duration=timedelta(seconds=result.duration_s),
-                outcome=result.outcome,
-                status_code=result.status_code,
-                error_code=result.error_code,
-                response=result.response,
-                address=result.address,
-                retry_after=result.retry_after,
-            )
-        self.ended.append(attempt)
-
-
 def _is_soon(claim: Claim) -> bool:
     return claim.wait is not None and claim.wait.total_seconds() <= _SOON_S
-
-
-def _sockets() -> int:
-    """Return how many connections there may be, at most, by the limit of the system: half of the file descriptors."""
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 4096 if soft == resource.RLIM_INFINITY else max(16, soft // 2)

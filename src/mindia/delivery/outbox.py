@@ -9,7 +9,8 @@ from uuid import UUID
 from mindia.config import Settings
 from mindia.db.async_session import AsyncSession
 from mindia.db.database import Database
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS
+from mindia.db.units import OwnTransaction
 from mindia.delivery.recording import ends_of, give_up
 from mindia.domain.webhooks import Attempt, Claim, ClaimedDelivery, Recorded
 from mindia.repositories import webhook_outbox, workers

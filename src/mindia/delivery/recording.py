@@ -8,7 +8,8 @@ from functools import partial
 
 from mindia._ids import uuid7
 from mindia.config import Settings
-from mindia.db.session import Batch, Session, Unit
+from mindia.db.session import Batch, Session
+from mindia.db.units import Unit
 from mindia.delivery.schedule import next_wait
 from mindia.domain.events import Event, WebhookDisabled
 from mindia.domain.webhooks import Attempt

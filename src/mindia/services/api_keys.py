@@ -15,7 +15,8 @@ from uuid import UUID
 from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.db.database import Database
-from mindia.db.session import OwnTransaction, Scope, Session
+from mindia.db.session import Scope, Session
+from mindia.db.units import OwnTransaction
 from mindia.domain.tenants import ApiKey, IssuedApiKey, UserRole
 from mindia.errors import AuthenticationError, InvalidError, MindiaError, NotFoundError
 from mindia.repositories import api_keys as repository

@@ -14,7 +14,8 @@ import attrs
 
 from mindia._ids import uuid7
 from mindia.config import Settings
-from mindia.db.session import Session, Unit
+from mindia.db.session import Session
+from mindia.db.units import Unit
 from mindia.domain.archives import ArchivedDerivative, ArchivedMedia, ArchivedPreset, ArchivedUser
 from mindia.domain.media import MediaKind
 from mindia.domain.operations import Thumbnail, Tiles

@@ -9,7 +9,7 @@ from uuid import UUID
 import attrs
 
 from mindia.config import Settings
-from mindia.db.session import Unit
+from mindia.db.units import Unit
 from mindia.delivery.addresses import Guard
 from mindia.delivery.secrets import SecretBox
 from mindia.describing.base import Describer

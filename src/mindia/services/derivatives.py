@@ -12,7 +12,8 @@ from uuid import UUID
 
 import attrs
 
-from mindia.db.session import OpenTransaction, Session
+from mindia.db.session import Session
+from mindia.db.units import OpenTransaction
 from mindia.domain.derivatives import Derivative, PurgeDerivatives, RegenerateDerivatives
 from mindia.domain.media import Document, Image, Media, Video
 from mindia.domain.operations import Operation, Thumbnail, Tiles

@@ -8,7 +8,7 @@ from uuid import UUID
 import attrs
 
 from mindia.config import Settings
-from mindia.db.session import OpenTransaction, Unit
+from mindia.db.units import OpenTransaction, Unit
 from mindia.domain.tenants import Tenant
 from mindia.errors import NotFoundError
 from mindia.repositories import tenants

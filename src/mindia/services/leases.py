@@ -18,7 +18,8 @@ import attrs
 from mindia._ids import uuid7, uuid7s
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import OwnTransaction, Scope, Session
+from mindia.db.session import Scope, Session
+from mindia.db.units import OwnTransaction
 from mindia.domain.media import MediaKind
 from mindia.errors import StagedObjectExpiredError, TenantInactiveError
 from mindia.repositories import media, objects

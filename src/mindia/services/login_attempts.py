@@ -7,7 +7,8 @@ from uuid import UUID
 
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import OwnTransaction, Scope, Session
+from mindia.db.session import Scope, Session
+from mindia.db.units import OwnTransaction
 from mindia.errors import LockedOutError
 from mindia.repositories import login_failures
 

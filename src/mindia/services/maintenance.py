@@ -15,7 +15,8 @@ from mindia._handles import Handle
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Session
+from mindia.db.session import ACROSS_TENANTS, Scope, Session
+from mindia.db.units import OwnTransaction
 from mindia.domain.maintenance import FoundObject, MaintenanceReport, Repair
 from mindia.errors import InvalidError, StorageError, TenantInactiveError
 from mindia.repositories import login_failures, objects, uploads

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import attrs
 
-from mindia.db.session import Session, Unit
+from mindia.db.session import Session
+from mindia.db.units import Unit
 from mindia.domain.archives import ArchivedMedia
 from mindia.domain.bulk import Progress
 from mindia.domain.media import DocumentFacts, Facts, ImageFacts, OnDuplicate, Staged

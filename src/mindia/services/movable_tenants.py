@@ -10,7 +10,8 @@ from uuid import UUID
 
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import OwnTransaction, Scope, Unit
+from mindia.db.session import Scope
+from mindia.db.units import OwnTransaction, Unit
 from mindia.domain.tenants import MediaLimits, Tenant
 from mindia.errors import InvalidError
 from mindia.services._bars import reporting

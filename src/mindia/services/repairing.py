@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from mindia._ids import uuid7
 from mindia.db.database import Database
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Session
+from mindia.db.session import ACROSS_TENANTS, Scope, Session
+from mindia.db.units import OwnTransaction
 from mindia.domain.derivatives import Derivative
 from mindia.domain.maintenance import Problem, Repair
 from mindia.domain.media import Media

@@ -12,7 +12,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from mindia._handles import Handle
-from mindia.db.session import Unit
+from mindia.db.units import Unit
 from mindia.domain.analytics import (
     RequestCount,
     RequestGroup,

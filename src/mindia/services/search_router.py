@@ -10,7 +10,7 @@ from uuid import UUID
 
 import attrs
 
-from mindia.db.session import OpenTransaction, Unit
+from mindia.db.units import OpenTransaction, Unit
 from mindia.domain.search import SearchStrategy
 from mindia.repositories import media_find, search_counts
 from mindia.repositories.media_find import Selection

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import attrs
 
-from mindia.db.session import OpenTransaction, Session, Unit
+from mindia.db.session import Session
+from mindia.db.units import OpenTransaction, Unit
 from mindia.domain.search import EmbeddingSpace, SpaceStatus
 from mindia.embedding.base import Embedder
 from mindia.errors import InvalidError, SpaceMismatchError

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mindia._handles import Handle
-from mindia.db.session import Unit
+from mindia.db.units import Unit
 from mindia.domain.analytics import StorageStats, TaskStats, TimeStep
 from mindia.errors import InvalidError
 from mindia.repositories import statistics

@@ -10,7 +10,8 @@ from uuid import UUID
 from mindia import _trace_context
 from mindia._handles import Handle
 from mindia._ids import uuid7
-from mindia.db.session import OpenTransaction, Session, Unit
+from mindia.db.session import Session
+from mindia.db.units import OpenTransaction, Unit
 from mindia.domain.tasks import OnFailure, Priority, Task, TaskCount, TaskError, TaskInput, TaskStatus
 from mindia.errors import ConflictError, InvalidError, NotFoundError, TransactionError
 from mindia.repositories import task_claims, task_control

@@ -13,7 +13,8 @@ from typing import TypeVar
 import attrs
 
 from mindia.db.database import Database
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Session
+from mindia.db.session import ACROSS_TENANTS, Session
+from mindia.db.units import OwnTransaction
 from mindia.domain.tenant_deletion import RemovedRows, TenantDeletionProgress, TenantDeletionReport
 from mindia.errors import ConflictError, InvalidError, StorageError
 from mindia.repositories import tenant_deletion as repository

@@ -14,7 +14,8 @@ import attrs
 
 from mindia._version import __version__
 from mindia.config import Settings
-from mindia.db.session import Scope, Session, Unit
+from mindia.db.session import Scope, Session
+from mindia.db.units import Unit
 from mindia.domain.archives import ArchivedPreset, ArchivedTenant, ArchivedUser, ExportReport, Manifest
 from mindia.domain.bulk import Progress
 from mindia.domain.media import Media

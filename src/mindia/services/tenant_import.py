@@ -11,7 +11,8 @@ from uuid import UUID
 import attrs
 
 from mindia.config import Settings
-from mindia.db.session import Session, Unit
+from mindia.db.session import Session
+from mindia.db.units import Unit
 from mindia.domain.archives import ImportReport, Manifest
 from mindia.domain.bulk import Progress
 from mindia.domain.tenants import MediaLimits, Quota, Tenant, TenantStatus

@@ -11,7 +11,8 @@ import attrs
 
 from mindia._handles import Handle
 from mindia._ids import uuid7
-from mindia.db.session import Session, Unit
+from mindia.db.session import Session
+from mindia.db.units import Unit
 from mindia.domain.tenants import MediaLimits, Quota, Tenant, TenantStatus
 from mindia.errors import InvalidError, NotFoundError, TransactionError
 from mindia.repositories import quotas, tenants

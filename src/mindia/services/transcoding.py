@@ -17,7 +17,8 @@ from uuid import UUID
 from mindia._ids import uuid7
 from mindia.config import Settings
 from mindia.db.database import Database
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Scope, Session
+from mindia.db.session import ACROSS_TENANTS, Scope, Session
+from mindia.db.units import OwnTransaction
 from mindia.domain.derivatives import STREAM, Derivative
 from mindia.domain.events import MediaEvent
 from mindia.domain.media import JsonValue, ProcessingStatus, Video

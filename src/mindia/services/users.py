@@ -8,7 +8,8 @@ from uuid import UUID
 
 from mindia._handles import Handle
 from mindia._ids import uuid7
-from mindia.db.session import OpenTransaction, Session
+from mindia.db.session import Session
+from mindia.db.units import OpenTransaction
 from mindia.domain.tenants import User, UserRole
 from mindia.errors import AuthenticationError, InvalidError, NotFoundError
 from mindia.repositories import users as repository

@@ -17,7 +17,8 @@ from uuid import UUID
 import attrs
 
 from mindia.db.database import Database
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction
+from mindia.db.session import ACROSS_TENANTS
+from mindia.db.units import OwnTransaction
 from mindia.domain.derivatives import Derivative
 from mindia.domain.maintenance import Finding, Problem, ProblemCount, Repair, VerifyReport
 from mindia.domain.tenants import Tenant, TenantStatus

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from mindia._ids import uuid7_of
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Session
+from mindia.db.session import ACROSS_TENANTS, Session
+from mindia.db.units import OwnTransaction
 from mindia.errors import ClosedError, DatabaseError, DatabaseUnavailableError, MindiaError, RoleError
 from mindia.repositories import task_claims, task_control
 from mindia.worker.rounds import Runtime

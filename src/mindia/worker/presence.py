@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from mindia.db.session import ACROSS_TENANTS, OwnTransaction, Session
+from mindia.db.session import ACROSS_TENANTS, Session
+from mindia.db.units import OwnTransaction
 from mindia.domain.tasks import Task
 from mindia.errors import DatabaseUnavailableError, MindiaError
 from mindia.repositories import task_claims, workers

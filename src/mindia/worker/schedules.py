@@ -17,7 +17,8 @@ from mindia.repositories._text import storable
 from mindia.repositories.tasks import NewTasks
 
 if TYPE_CHECKING:
-    from mindia.db.session import Session, Unit
+    from mindia.db.session import Session
+    from mindia.db.units import Unit
 
 _FIELDS = 5
 _DAY = timedelta(days=1)
