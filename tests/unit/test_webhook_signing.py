@@ -177,7 +177,9 @@ def test_a_body_that_is_no_json_is_refused_although_it_is_signed(body: bytes) ->
         verify(body, headers)
 
 
-@pytest.mark.parametrize("headers", [None, 7, [("webhook-id", MESSAGE)], "webhook-id"], ids=repr)
+@pytest.mark.parametrize(
+    "headers", [None, 7, [("webhook-id", MESSAGE)], "webhook-id", {b"a": 1 << 62}, {b"a": MESSAGE}], ids=repr
+)
 def test_headers_that_are_no_mapping_are_refused(headers: object) -> None:
     with pytest.raises(WebhookSignatureError):
         verify(headers=headers)

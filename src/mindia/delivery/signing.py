@@ -181,7 +181,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     try:
         for key, value in named.items():
             if isinstance(key, bytes):
-                key, value = key.decode("latin-1"), bytes(value).decode("latin-1")  # as ASGI has them
+                key, value = key.decode("latin-1"), value.decode("latin-1")  # as ASGI has them
             if key.lower().replace("_", "-").removeprefix("http-") == name:
                 found.append(value)
     except (AttributeError, TypeError, ValueError):
