@@ -560,6 +560,18 @@ def test_a_disk_that_takes_nothing_back_either_is_a_typed_error(
         assert descriptors() == before
 
 
+def test_a_system_need_not_know_what_will_be_waited_for(local: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*_: int) -> None:
+        raise OSError(errno.EINVAL, "not here")
+
+    monkeypatch.setattr(os, "posix_fadvise", refusing)
+    put(local, BUCKET, "a", b"1")
+    monkeypatch.delattr(os, "posix_fadvise")
+    put(local, BUCKET, "b", b"2")
+
+    assert (read(local, BUCKET, "a"), read(local, BUCKET, "b")) == (b"1", b"2")
+
+
 def test_a_failure_leaves_what_another_has_put_in_place_of_one_meanwhile(
     local: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

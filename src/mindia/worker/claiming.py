@@ -178,12 +178,12 @@ class Claiming:
                 limits=NO_LIMITS,
                 with_suspects=with_suspects,
             )
-        if self._leaves_none and (low_first or not self._lanes):
+        if self._leaves_none and not self._lanes:
             self._looked_through.add(_OTHERS)
         return task_claims.claim_lanes(
             worker_id=self._worker_id,
             kinds=self._free_kinds,
-            lanes=list(self._lanes.values()) if not low_first else [],
+            lanes=list(self._lanes.values()),
             limit=limit,
             low_first=low_first,
             with_suspects=with_suspects,
