@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ import mindia
 from mindia import Library, MemoryStorage, Mindia, Settings, TaskContext, TaskStatus, WorkReport
 from mindia._ids import uuid7
 from mindia.errors import InvalidError
+from mindia.worker import claiming
 from mindia.worker.claiming import Room
 from mindia.worker.rounds import Rounds
 
@@ -215,6 +217,25 @@ class TestTurns:
         assert any(quiet.tenant_id in turn for turn in turns)
         assert noisy.tenant_id in turns[-1], "the other one goes on"
         assert {each.status: each.count for each in waiting}[TaskStatus.PENDING] > 0, "long before the other's are done"
+
+    def test_what_was_committed_late_is_not_passed_over_for_long(
+        self, queue_app: Mindia, queue: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rounds = Rounds(queue_app._runtime(), uuid7(), ["job"])
+        room = Room(limit=1, free=1, threads=1)
+
+        def names(count: int) -> list[object]:
+            return [task.payload for _ in range(count) for task in rounds.go(room=room).tasks]
+
+        with queue.transaction() as late:
+            late.tasks.enqueue(Job("late"))
+            queue.tasks.enqueue_many(Job() for _ in range(100))
+            assert names(1) == [{"name": ""}]
+        assert names(20) == [{"name": ""}] * 20, "a worker goes on from where it was"
+
+        in_a_while = SimpleNamespace(monotonic=lambda: time.monotonic() + 2)
+        monkeypatch.setattr(claiming, "time", in_a_while)
+        assert {"name": "late"} in names(2)
 
     def test_many_tenants_get_the_same_share(self, queue_app: Mindia) -> None:
         for number in range(20):
