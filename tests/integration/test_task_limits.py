@@ -218,11 +218,15 @@ class TestTurns:
         assert noisy.tenant_id in turns[-1], "the other one goes on"
         assert {each.status: each.count for each in waiting}[TaskStatus.PENDING] > 0, "long before the other's are done"
 
+    @pytest.mark.parametrize(
+        ("room", "rounds_until"),
+        [(Room(limit=1, free=1, threads=1), 1), (Room(limit=1, free=0, threads=1), 10)],
+        ids=["as threads are free", "in reserve"],
+    )
     def test_what_was_committed_late_is_not_passed_over_for_long(
-        self, queue_app: Mindia, queue: Library, monkeypatch: pytest.MonkeyPatch
+        self, queue_app: Mindia, queue: Library, monkeypatch: pytest.MonkeyPatch, room: Room, rounds_until: int
     ) -> None:
         rounds = Rounds(queue_app._runtime(), uuid7(), ["job"])
-        room = Room(limit=1, free=1, threads=1)
 
         def names(count: int) -> list[object]:
             return [task.payload for _ in range(count) for task in rounds.go(room=room).tasks]
@@ -235,7 +239,7 @@ class TestTurns:
 
         in_a_while = SimpleNamespace(monotonic=lambda: time.monotonic() + 2)
         monkeypatch.setattr(claiming, "time", in_a_while)
-        assert {"name": "late"} in names(2)
+        assert {"name": "late"} in names(rounds_until)
 
     def test_many_tenants_get_the_same_share(self, queue_app: Mindia) -> None:
         for number in range(20):

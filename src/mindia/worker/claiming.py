@@ -21,7 +21,7 @@ _LOW_FIRST_EACH = 10
 """Every so often the lowest priority goes first: otherwise a steady flow of higher ones would starve it."""
 
 _MARKS_S = 2.0
-"""How long places in lanes hold: what was committed late, or put back, lies before them."""
+"""How long places in lanes hold: what was committed late, was put back, or is suspect lies before them."""
 
 _PROBE_S = 0.1
 _PROBE_SHARE = 10
@@ -44,6 +44,7 @@ class Claiming:
         self._free_kinds = [kind for kind in kinds if kind not in self._limited]
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._marks_until = 0.0
+        self._goes_by_lanes = False
         self._tenants: list[UUID] = []
         self._after = _FIRST
         self._probe_at = 0.0
@@ -100,6 +101,7 @@ class Claiming:
             self._looked_through.clear()
         limit, free = room.limit, room.free
         self._number += 1
+        self._goes_by_lanes = False
         low_first = self._number % _LOW_FIRST_EACH == 0
         # What may have killed a worker is run with none in reserve that would be suspected with it.
         with_suspects = room.suspects and free > 0 and (limit <= free or low_first or self._was_empty)
@@ -116,12 +118,9 @@ class Claiming:
 
     def claimed(self, tasks: Sequence[Task]) -> None:
         """Take note of what was taken, the most urgent first."""
-        now = time.monotonic()
         self._was_empty = not tasks
-        if not tasks or now > self._marks_until:
-            self._lanes.clear()
-            self._marks_until = now + _MARKS_S
         if not tasks:
+            self._lanes.clear()
             if self._have_all_tried:
                 self._tenants = []
                 self._has_last_tenants = False
@@ -129,17 +128,22 @@ class Claiming:
             return
         self._looked_through.clear()
         self._is_whole = False
-        latest = {(task.kind, task.priority): task for task in tasks}
+        if self._goes_by_lanes:
+            self._mark(tasks)
+        if len(self._tenants) > 1:
+            taken_of = {task.tenant_id for task in tasks}
+            turn = max((place for place, tenant in enumerate(self._tenants, 1) if tenant in taken_of), default=0)
+            self._tenants = self._tenants[turn:] + self._tenants[:turn]
+
+    def _mark(self, tasks: Sequence[Task]) -> None:
+        """Have the next statement by lanes go on behind these."""
+        latest = {(task.kind, task.priority): task for task in tasks if task.kind not in self._limited}
         for key, task in latest.items():
             lane = self._lanes.get(key)
             if lane is None or (lane.after, lane.after_id) < (task.scheduled_for, task.id):
                 self._lanes[key] = Lane(
                     kind=task.kind, priority=task.priority, after=task.scheduled_for, after_id=task.id
                 )
-        if len(self._tenants) > 1:
-            taken_of = {task.tenant_id for task in tasks}
-            turn = max((place for place, tenant in enumerate(self._tenants, 1) if tenant in taken_of), default=0)
-            self._tenants = self._tenants[turn:] + self._tenants[:turn]
 
     def _shares(self, free: int) -> dict[str, int]:
         """Part the threads that are free among the types with limits and the others, each first in its turn.
@@ -168,7 +172,8 @@ class Claiming:
         return [*task_claims.hold_limits(kind, limits), claim]
 
     def _claim(self, limit: int, *, low_first: bool, with_suspects: bool) -> Statement[Task]:
-        if len(self._tenants) > 1 and not low_first and not self._was_empty:
+        self._goes_by_lanes = len(self._tenants) < 2 or low_first or self._was_empty
+        if not self._goes_by_lanes:
             return task_claims.claim_tenants(
                 worker_id=self._worker_id,
                 kinds=self._free_kinds,
@@ -178,6 +183,10 @@ class Claiming:
                 limits=NO_LIMITS,
                 with_suspects=with_suspects,
             )
+        now = time.monotonic()
+        if not self._lanes or ((self._leaves_none or low_first) and now > self._marks_until):
+            self._lanes.clear()
+            self._marks_until = now + _MARKS_S
         if self._leaves_none and not self._lanes:
             self._looked_through.add(_OTHERS)
         return task_claims.claim_lanes(
