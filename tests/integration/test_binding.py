@@ -56,7 +56,8 @@ def test_what_is_written_takes_one_statement(
 ) -> None:
     with _sent(monkeypatch) as sent:
         write(noted)
-    writing = [query for query in sent if isinstance(query, bytes) and b"insert into mindia.tasks" in query]
+    writes = (b"mindia.enqueue(", b"insert into mindia.tasks")
+    writing = [query for query in sent if isinstance(query, bytes) and any(each in query for each in writes)]
     assert len(writing) == 1
     assert not [query for query in sent if isinstance(query, str) and "set_tenant(" in query]
 
