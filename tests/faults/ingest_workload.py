@@ -38,16 +38,15 @@ def ingest(url: str, objects: Named, tenant_id: str, samples: str, seed: int, th
         samples: A folder of files to add.
         seed: Of what is done.
         threads: How many threads do it.
-        sweep_s: What was staged before so many seconds is swept: longer than anybody who lives takes to add it.
+        sweep_s: What was staged before so many seconds is swept: longer than anybody who lives takes to add it. Who
+            stages knows of it: a key that was leased much longer before would be swept while it is used.
     """
-    settings = Settings(pool_timeout_s=5.0, spool_memory_bytes=100_000)
+    settings = Settings(pool_timeout_s=5.0, spool_memory_bytes=100_000, staging_grace=timedelta(seconds=sweep_s))
     paths = sorted(Path(samples).iterdir())
     ended = threading.Event()
     with mindia.connect(url, storage=store(objects), settings=settings) as app:
         workers = [
-            threading.Thread(
-                target=_work, args=(app, UUID(tenant_id), paths, random.Random(seed + number), sweep_s, ended)
-            )
+            threading.Thread(target=_work, args=(app, UUID(tenant_id), paths, random.Random(seed + number), ended))
             for number in range(threads)
         ]
         for worker in workers:
@@ -58,14 +57,12 @@ def ingest(url: str, objects: Named, tenant_id: str, samples: str, seed: int, th
             worker.join()
 
 
-def _work(
-    app: Mindia, tenant_id: UUID, paths: list[Path], chance: random.Random, sweep_s: float, ended: threading.Event
-) -> None:
+def _work(app: Mindia, tenant_id: UUID, paths: list[Path], chance: random.Random, ended: threading.Event) -> None:
     library = app.library(tenant_id)
 
     def maintain(*_: object) -> None:
         app.maintenance.remove_deleted()
-        app.maintenance.sweep_staged(older_than=timedelta(seconds=sweep_s))
+        app.maintenance.sweep_staged()
 
     operations: dict[str, Callable[[Library, list[Path], random.Random], None]] = {
         "add": _add,

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import attrs
 from tests.faults.child import hear, ready, report
 from tests.faults.stores import Named, store
 from tests.integration.upload_clients import form
@@ -41,11 +42,10 @@ def upload(url: str, objects: Named, tenant_id: str, samples: str, seed: int, th
     """Report each operation when it has ended; as `tests.faults.ingest_workload.ingest`. Uploads last two seconds."""
     paths = sorted(Path(samples).iterdir())
     ended = threading.Event()
-    with mindia.connect(url, storage=store(objects), settings=SETTINGS) as app:
+    settings = attrs.evolve(SETTINGS, staging_grace=timedelta(seconds=sweep_s))
+    with mindia.connect(url, storage=store(objects), settings=settings) as app:
         workers = [
-            threading.Thread(
-                target=_work, args=(app, UUID(tenant_id), paths, random.Random(seed + number), sweep_s, ended)
-            )
+            threading.Thread(target=_work, args=(app, UUID(tenant_id), paths, random.Random(seed + number), ended))
             for number in range(threads)
         ]
         for worker in workers:
@@ -56,15 +56,13 @@ def upload(url: str, objects: Named, tenant_id: str, samples: str, seed: int, th
             worker.join()
 
 
-def _work(
-    app: Mindia, tenant_id: UUID, paths: list[Path], chance: random.Random, sweep_s: float, ended: threading.Event
-) -> None:
+def _work(app: Mindia, tenant_id: UUID, paths: list[Path], chance: random.Random, ended: threading.Event) -> None:
     library = app.library(tenant_id)
 
     def maintain(*_: object) -> None:
         app.maintenance.remove_deleted()
-        for sweep in (app.maintenance.sweep_staged, app.maintenance.remove_uploads):
-            sweep(older_than=timedelta(seconds=sweep_s))
+        app.maintenance.sweep_staged()
+        app.maintenance.remove_uploads()
 
     operations: dict[str, Callable[[Mindia, Library, list[Path], random.Random], None]] = {
         "upload": _upload,
