@@ -255,7 +255,7 @@ def composed(query: LiteralString, facts: ServerFacts) -> bytes:
     return _composed(query, facts.vector_schema or "public", facts.trigram_schema or "public")
 
 
-@lru_cache(maxsize=256)  # the driver looks up what it knows of a query, too, by its hash
+@lru_cache(maxsize=256)  # as one object each time: the driver looks up by its hash, which is kept, what it knows of it
 def _composed(query: LiteralString, vector_schema: str, trigram_schema: str) -> bytes:
     for name, schema in (("{vector}", vector_schema), ("{trigrams}", trigram_schema)):
         # A percent sign of its name would be taken for a placeholder.
